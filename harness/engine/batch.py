@@ -16,6 +16,7 @@ from harness.engine.plan import can_share
 from harness.engine.rows import DecodingPlan, Rows, View
 from harness.engine.sampling import choose, penalise
 from harness.engine.shared import last_common_layer, prompts_once
+from harness.engine.sizing import float_bytes
 from harness.engine.timing import CLOCK, PROMPTS, ROWS, SAMPLING, STEPS, TOKENIZER
 from harness.errors import EngineError
 from harness.interventions import EditContext, Site
@@ -142,33 +143,40 @@ class Batch:
         self._members, self.requests = members, list(requests)
 
     def _choose(self, logits: Tensor) -> Tensor:
-        """The next token of each open row, ``[rows]``. May write into ``logits``."""
-        decoding, steps = self.decoding, self._rows.n_new
+        """The next token of each open row, ``[rows]``, some rows at a time: float32 of all of them would be as large as many tokens' keys."""
+        at_once = max(1, float_bytes(logits.device) // (4 * logits.shape[1]))
+        starts = range(0, len(logits), at_once)
+        return torch.cat([self._chosen(slice(start, start + at_once), logits[start : start + at_once].float()) for start in starts])
+
+    def _chosen(self, rows: slice, logits: Tensor) -> Tensor:
+        """The next token of some of the open rows, ``[rows]``; ``logits`` are theirs, float32. May write into ``logits``."""
+        decoding, steps, requests = self.decoding, self._rows.n_new[rows], self.requests[rows]
         if not bool(logits.amax(dim=-1).isfinite().all()):  # the maximum of a row with a NaN is NaN
             row = int(logits.amax(dim=-1).isfinite().int().argmin())
-            broken = self.requests[row].id
+            broken = requests[row].id
             raise EngineError(
                 f"the logits of request {broken} are not finite at new token {steps[row] + 1}: its edits are too strong for {self.model.dtype}",
                 given=broken,
                 hint="use weaker edits, or --dtype float32",
             )
         if decoding.repetition_penalty != 1.0:
-            logits = penalise(logits, self._rows.shown(generated_only=decoding.penalty_scope == "generated"), decoding.repetition_penalty)
+            shown = self._rows.shown(generated_only=decoding.penalty_scope == "generated")[rows]
+            logits = penalise(logits, shown, decoding.repetition_penalty)
         early = [row for row, step in enumerate(steps) if step < decoding.min_new_tokens]
         if early and self.model.eos_ids:
             logits[torch.tensor(early)[:, None], torch.tensor(sorted(self.model.eos_ids))] = float("-inf")
-        uniforms = self.uniforms.gather(1, self._rows.steps.to(self.uniforms.device)[:, None]).squeeze(1)
+        uniforms = self.uniforms[rows].gather(1, self._rows.steps[rows].to(self.uniforms.device)[:, None]).squeeze(1)
         return choose(logits.to(uniforms.device), uniforms, decoding.temperature, decoding.top_p).to(logits.device)
 
     def _follow(self, logits: Tensor, told: Told) -> Tensor:
         """The next token of each open row as it is told, ``[rows]``; what it would have been drawn from is kept."""
         for row, request in enumerate(self.requests):
-            told.seen[request.id].append(logits[row].cpu())
+            told.seen[request.id].append(logits[row].float().cpu())
         chosen = [told.new[request.id][step] for request, step in zip(self.requests, self._rows.n_new, strict=True)]
         return torch.tensor(chosen, device=logits.device)
 
     def _logits(self, view: View) -> Tensor:
-        """Logits of the next token of the open rows, ``[rows, vocabulary]`` float32, of a pass in which their streams are edited."""
+        """Logits of the next token of the open rows, ``[rows, vocabulary]`` as the model gives them, of a pass in which their streams are edited."""
         if self._placed is None:
             self._placed = place([request.edits for request in self._members], self.model.device)
         n_new, width = self._rows.n_new, view.width

@@ -2,14 +2,16 @@
 
 Which requests are decoded together depends on the requests, the batch size and where the texts end, never on the clock: a chunk that is generated
 again has the same neighbours at every token. Newcomers come in groups, since to read prompts takes a forward pass: when a quarter of the places
-is free, or as many as are waited for. Their prompts are read by themselves, each of them once; after their first token they join the batch.
+is free, or as many as are waited for. Their prompts are read by themselves, each of them once, in passes of about one length each, as padding is
+read, too; after their first token they join the batch.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -17,7 +19,7 @@ from harness.engine.base import Generated, GenerationRequest
 from harness.engine.batch import Batch
 from harness.engine.rows import DecodingPlan
 from harness.errors import EngineError
-from harness.model.memory import Budget, attempt, release
+from harness.model.memory import Budget, TokenBudget, attempt, release
 
 _SHARE = 4
 """A group of newcomers takes one of so many parts of the places."""
@@ -46,6 +48,7 @@ class Flow:
     ) -> None:
         self._waiting, self._begin, self._plan, self._joins = in_order(requests), begin, plan, joins
         self._budget, self._device, self._columns = budget, device, columns
+        self._tokens = TokenBudget.usual(device).size
         self._batch: Batch | None = None
 
     def texts(self) -> Iterator[Generated]:
@@ -75,18 +78,27 @@ class Flow:
         n = self._newcomers()
         if not self._open:
             self._batch = None  # its tensors, before others are made
+        for size in passes([len(request.prompt_ids) for request in self._waiting[:n]], self._tokens) if self._joins else [n]:
+            if not (yield from self._read(size)):
+                return
+
+    def _read(self, n: int) -> Generator[Generated, None, bool]:
+        """Have the next ``n`` requests read their prompts and join the batch; returns whether memory sufficed."""
         coming = self._begin(self._waiting[:n])
-        ended = attempt(lambda: coming.advance(1), self._device)
+        ended = attempt(partial(coming.advance, 1), self._device)
         if ended is None:
             del coming
-            return self._did_not_fit(n + len(self._open), [])
+            self._did_not_fit(n + len(self._open), [])
+            return False
         del self._waiting[:n]
-        if coming.requests and attempt(lambda: self._join(coming), self._device) is None:
-            back = [*self._open, *coming.requests]
-            del coming
+        fits = not coming.requests or attempt(partial(self._join, coming), self._device) is not None
+        back = [] if fits else [*self._open, *coming.requests]
+        del coming
+        if not fits:
             self._batch = None
             self._did_not_fit(len(back), back)
-        return self._said(ended[0])
+        yield from self._said(ended[0])
+        return fits
 
     def _join(self, coming: Batch) -> None:
         if self._open and self._batch is not None:
@@ -133,6 +145,19 @@ def in_order(requests: Sequence[GenerationRequest]) -> list[GenerationRequest]:
     is read once.
     """
     return sorted(requests, key=lambda request: (-len(request.prompt_ids), tuple(request.prompt_ids)))
+
+
+def passes(lengths: Sequence[int], tokens: int) -> list[int]:
+    """Return how many of the prompts each forward pass reads: so many tokens at most, padding included, or a single prompt.
+
+    Args:
+        lengths: of the prompts, the longest first; each pass is as wide as its first.
+        tokens: of a pass.
+    """
+    sizes: list[int] = []
+    while (start := sum(sizes)) < len(lengths):
+        sizes.append(min(max(1, tokens // lengths[start]), len(lengths) - start))
+    return sizes
 
 
 def alike(waiting: Sequence[GenerationRequest], plan: DecodingPlan) -> int:

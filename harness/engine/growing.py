@@ -1,8 +1,9 @@
 """A cache of attention that rows join and leave: what stays is copied for none of them, and not for each new token.
 
 transformers' dynamic layers concatenate keys and values at every token, and index them anew for every row that leaves. Here the keys and values
-of a batch lie in one buffer a layer, with room for more columns and rows; the model is handed views of it. Columns are taken off on the left as
-they become padding in every row. Layers of another kind (sliding windows, recurrent states) are concatenated and cut as they are.
+of a batch lie in one buffer a layer, with room for more columns and rows; the model is handed views of it, and attention is told of the room around
+them (:func:`harness.model.attention.show_in`). Columns are taken off on the left as they become padding in every row. Layers of another kind
+(sliding windows, recurrent states) are concatenated and cut as they are.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.model.attention import show_in
 from harness.model.cache import Cut, cut_rows
 
-_SLACK = 16
-"""Columns more than rows are long: so many tokens later the columns are moved back to the left end of the buffer."""
-_AHEAD = 192
-"""Columns that are made room for at a time: texts may be allowed to become much longer than they do."""
+_AHEAD = 32
+"""Columns that are made room for at a time. A step reads the room, too, and a move copies all that is there: so much of either costs little."""
 
 
 class _Growing:
@@ -32,7 +32,7 @@ class _Growing:
         super().__init__()
         self.dtype, self.device, self.is_initialized = layer.keys.dtype, layer.keys.device, True
         self._n, self._start, self._end = len(layer.keys), 0, layer.keys.shape[2]
-        self._most = columns + _SLACK
+        self._longest = columns
         self._buffers = [_room(x, max(rows, self._n), self._ahead(self._end)) for x in (layer.keys, layer.values)]
         for buffer, x in zip(self._buffers, (layer.keys, layer.values), strict=True):
             buffer[: self._n, :, : self._end] = x
@@ -42,7 +42,8 @@ class _Growing:
         """Append the new tokens, and return all keys and values."""
         new = key_states.shape[2]
         if self._end + new > self._buffers[0].shape[2]:
-            self._lay(0, self._end - self._start + new)
+            width = self._end - self._start + new
+            self._lay(0, width if self._start >= _AHEAD else self._ahead(width))
         for buffer, x in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[: self._n, :, self._end : self._end + new] = x
         self._end += new
@@ -68,20 +69,20 @@ class _Growing:
         if self._n + len(keys) > len(self._buffers[0]):
             self._buffers = [_room(b, self._n + len(keys), b.shape[2], b) for b in self._buffers]
         if more > self._start:
-            self._lay(more, self._end - self._start + more)
+            self._lay(more, self._ahead(self._end - self._start + more))
         self._start -= max(0, more)
         for buffer, x in zip(self._buffers, (keys, values), strict=True):
             buffer[self._n : self._n + len(x), :, self._end - width : self._end] = x
         self._n += len(keys)
         self._show()
 
-    def _lay(self, start: int, needed: int) -> None:
-        """Move the columns to begin at ``start``, in larger buffers where ``needed`` columns do not fit."""
+    def _lay(self, start: int, room: int) -> None:
+        """Move the columns to begin at ``start``, in larger buffers where there is not ``room`` for so many."""
         width, columns = self._end - self._start, self._buffers[0].shape[2]
         for place, buffer in enumerate(self._buffers):
             shown = buffer[: self._n, :, self._start : self._end]
-            if needed > columns:
-                buffer = _room(buffer, len(buffer), self._ahead(needed))
+            if room > columns:
+                buffer = _room(buffer, len(buffer), room)
                 self._buffers[place] = buffer
             else:
                 shown = shown.clone()  # of the buffer itself, and the two may overlap
@@ -89,11 +90,14 @@ class _Growing:
         self._start, self._end = start, start + width
 
     def _ahead(self, columns: int) -> int:
-        """Return for how many columns room is made where so many are needed."""
-        return max(min(columns + _AHEAD, self._most), columns + _SLACK)
+        """Return for how many columns room is made where so many are needed: for some more, but not beyond the longest text there may be.
+
+        Texts that are that long and come one after the other move on to the right, and need room for that.
+        """
+        return min(columns + _AHEAD, self._longest) if columns < self._longest else columns + _AHEAD
 
     def _show(self) -> None:
-        self.keys, self.values = (buffer[: self._n, :, self._start : self._end] for buffer in self._buffers)
+        self.keys, self.values = (show_in(buffer[: self._n], self._start, self._end) for buffer in self._buffers)
 
 
 @once

@@ -120,7 +120,7 @@ class Rows:
         return View(self.tokens.gather(1, source), place < len(columns), generated.gather(1, source), len(columns))
 
     def logits(self, view: View) -> Tensor:
-        """Logits of the next token of the open rows, ``[rows, vocabulary]`` float32."""
+        """Logits of the next token of the open rows, ``[rows, vocabulary]``, in the model's number format."""
         width, right = view.width, self.plan.padding == "right"
         mask = view.real[:, -width:] if self.plan.mask == "new" else view.real
         arguments: dict[str, Any] = {
@@ -141,7 +141,7 @@ class Rows:
             self._take_cache(output)
         logits: Tensor = output.logits
         logits = logits[:, -1] if last is None or logits.shape[1] == 1 else logits[torch.arange(len(last), device=last.device), last]
-        return self.opened(logits).float()
+        return self.opened(logits)
 
     def append(self, chosen: Tensor) -> None:
         """Add one token to each open row; ``chosen`` is ``[open rows]`` int64."""

@@ -16,6 +16,9 @@ from harness.model.loading import SubjectModel
 
 R = TypeVar("R")
 
+_FLOATS = 8 << 20, 128 << 20
+"""Bytes of float32 logits from which tokens are drawn at a time: on a CPU, and on a GPU, where many small steps would cost more than the memory."""
+
 CHUNK = 512
 """Requests of a chunk at most, and so rows of a batch."""
 USUAL = 128
@@ -37,6 +40,11 @@ def usual_rows(model: SubjectModel) -> int:
         return USUAL
     fit = _SHARE * free_bytes(model.device) / row_bytes(model)
     return min(CHUNK, 2 ** floor(log2(fit))) if fit >= 1 else 1
+
+
+def float_bytes(device: torch.device) -> int:
+    """Return how many bytes of logits in float32 there may be at a time, while tokens are drawn."""
+    return _FLOATS[device.type != "cpu"]
 
 
 def row_bytes(model: SubjectModel) -> float:

@@ -39,6 +39,7 @@ def tolerance(model: SubjectModel) -> float:
 
 def relative(logits: Tensor, expected: Tensor) -> float:
     """Return how far logits are from those expected, as a share of their spread over the vocabulary."""
+    logits, expected = logits.float(), expected.float()
     return float((logits - expected).norm() / (expected - expected.mean()).norm().clamp(min=torch.finfo(torch.float32).tiny))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,12 +13,14 @@ from unittest import mock
 import pytest
 import torch
 from helpers.edits import vector
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from harness.engine.base import Generated, GenerationRequest
 from harness.engine.batch import Batch
 from harness.engine.executors import LocalExecutor, generate
-from harness.engine.flow import Flow, in_order
+from harness.engine.flow import Flow, in_order, passes
 from harness.engine.plan import can_join, plan_for
 from harness.engine.reference import ReferenceEngine
 from harness.engine.rows import Rows, compact
@@ -25,6 +28,7 @@ from harness.engine.torch_loop import TorchEngine
 from harness.errors import EngineError
 from harness.interventions import EditContext, Positions, Site
 from harness.model.loading import SubjectModel, load_model
+from harness.model.memory import TokenBudget
 from harness.steering.add_vector import AddVector
 from harness.testing.edit_kinds import edit_kinds
 from harness.types import Decoding
@@ -82,7 +86,8 @@ def nothing_left(model: SubjectModel) -> bool:
 
 def test_batch_size_order_and_restarts_change_no_text(model: SubjectModel, joined: list[Any]) -> None:
     requests = requests_of(model, 45)
-    whole = texts(TorchEngine(model, batch_size=64), requests)
+    with mock.patch("harness.engine.flow.TokenBudget.usual", return_value=TokenBudget(10_000)):  # all prompts in one pass
+        whole = texts(TorchEngine(model, batch_size=64), requests)
     assert not joined, "there was a place for each"
     assert len({text.n_tokens for text in whole.values()}) > 8, "rows must end at different times"
     for size in (1, 2, 7, 16):
@@ -169,6 +174,47 @@ def test_places_are_taken_by_the_last_rows() -> None:
     assert compact([2, 3, 4]) == [3, 4, 2]
     assert compact([0, 4, 6]) == [0, 4, 6]
     assert compact([]) == []
+
+
+@given(st.lists(st.integers(1, 900), min_size=1, max_size=60), st.integers(1, 2000))
+def test_prompts_are_read_in_passes_of_so_many_tokens(lengths: list[int], tokens: int) -> None:
+    lengths.sort(reverse=True)
+    sizes = passes(lengths, tokens)
+    assert sum(sizes) == len(lengths)
+    starts = [0, *itertools.accumulate(sizes)]
+    for start, size in zip(starts, sizes, strict=False):
+        assert size == 1 or size * lengths[start] <= tokens
+        assert start + size == len(lengths) or (size + 1) * lengths[start] > tokens, "no pass is smaller than it must be"
+
+
+def test_long_prompts_and_short_ones_are_read_apart(model: SubjectModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No text changes by it, and those of one group are in the batch before the next token is drawn."""
+    requests = requests_of(model, 40)
+    whole = texts(TorchEngine(model), requests)
+    read: list[tuple[int, int]] = []
+    begin = Rows.__init__
+
+    def noted(self: Rows, of: SubjectModel, prompts: Sequence[Sequence[int]], *args: Any) -> None:
+        read.append((len(prompts), max(map(len, prompts))))
+        begin(self, of, prompts, *args)
+
+    monkeypatch.setattr(Rows, "__init__", noted)
+    monkeypatch.setattr("harness.engine.flow.TokenBudget.usual", lambda device: TokenBudget(50))
+    assert texts(TorchEngine(model), requests) == whole
+    assert len(read) > 4
+    assert all(rows == 1 or rows * width <= 50 for rows, width in read)
+    assert sum(rows for rows, _ in read) == len(requests)
+
+
+def test_tokens_are_drawn_for_some_rows_at_a_time(model: SubjectModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = requests_of(model, 17)
+    whole = texts(TorchEngine(model), requests)
+    for rows in (1, 4):
+        monkeypatch.setattr("harness.engine.batch.float_bytes", lambda device, rows=rows: 4 * model.vocab_size * rows)
+        assert texts(TorchEngine(model), requests) == whole
+        broken = AddVector(Site(1), torch.full((model.d_model,), float("inf")))
+        with pytest.raises(EngineError, match="logits of request r9 are not finite at new token 1"):
+            texts(TorchEngine(model), [replace(request, edits=(broken,)) if request.id == "r9" else request for request in requests])
 
 
 # ---------------------------------------------------------------------------------------------------------------------- memory

@@ -14,6 +14,7 @@ from transformers.cache_utils import DynamicLayer
 
 from harness.engine.growing import enlarge, join, layer_class, leave, trim
 from harness.engine.rows import compact
+from harness.model.attention import _attend, show_in
 
 HEADS, WIDTH = 2, 3
 
@@ -85,6 +86,33 @@ def test_tokens_are_written_without_copying_what_is_there() -> None:
         layer.update(_states([0, 1], 1, step), _states([0, 1], 1, step))
     assert layer.keys.data_ptr() == place
     assert layer.keys.shape[2] == 30
+    assert len(layer._buffers[0][0, 0]) == 30, "room for the longest text and no more"
+
+
+def test_attention_reads_the_room_around_keys_and_leaves_it_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bfloat16, whatever lies in the columns around: nothing is copied, and what comes out is what the columns alone give."""
+    draws = torch.Generator().manual_seed(0)
+    whole, query = (torch.randn(shape, generator=draws).bfloat16() for shape in ((2, 3, HEADS, 40, 8), (3, 2 * HEADS, 1, 8)))
+    copies: list[int] = []
+    contiguous = Tensor.contiguous
+    monkeypatch.setattr(Tensor, "contiguous", lambda self: copies.append(self.shape[2]) or contiguous(self))  # type: ignore[func-returns-value]
+    for start, end in ((0, 40), (0, 31), (9, 40), (5, 6)):
+        key, value = (show_in(x, start, end) for x in whole)
+        for mask in (None, torch.rand(3, 1, 1, end - start, generator=draws) < 0.7):
+            if mask is not None:
+                mask[..., -1] = True
+            found, _ = _attend(torch.nn.Module(), query, key, value, mask)
+            assert not copies
+            alone, _ = _attend(torch.nn.Module(), query, key.clone(), value.clone(), mask)
+            exact = torch.nn.functional.scaled_dot_product_attention(
+                query.double(), *(x[:, :, start:end].double().repeat_interleave(2, dim=1) for x in whole), attn_mask=mask
+            ).transpose(1, 2)
+            torch.testing.assert_close(found, alone, rtol=0.02, atol=0.02)
+            torch.testing.assert_close(found.double(), exact, rtol=0.02, atol=0.02)
+            copies.clear()
+    key, value = (show_in(torch.nn.functional.pad(x, (0, 0, 0, 100)), 0, 40) for x in whole)
+    torch.testing.assert_close(_attend(torch.nn.Module(), query, key, value, None)[0], _attend(torch.nn.Module(), query, *whole, None)[0])
+    assert copies, "too much around"
 
 
 def test_a_layer_that_is_not_known_does_not_join() -> None:
