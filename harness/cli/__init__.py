@@ -101,8 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _print_trace(error.__cause__)  # the plugin's own error: its author needs to know where
         code = _fail(str(error))
     except click.exceptions.NoSuchOption as error:
-        near = f"; did you mean {error.possibilities[0]}?" if error.possibilities else ""
-        code = _fail(f"no such option: {error.option_name}{near} See `{_path(error)} --help`.")
+        where = f"`{_path(error)} --help`"
+        what_next = f"did you mean {error.possibilities[0]}? See {where}." if error.possibilities else f"see {where}"
+        code = _fail(f"no such option: {error.option_name}; {what_next}")
     except click.UsageError as error:
         code = _fail(f"{error.format_message().rstrip('.')}; see `{_path(error)} --help`")
     except click.ClickException as error:

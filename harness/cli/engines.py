@@ -51,7 +51,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
 @click.argument("engine", metavar="[ENGINE]", default="torch")
 @click.option("--model", "model_name", metavar="NAME", help="An embedded model, a folder or a hub name (default: a toy model made on the spot).")
 @click.option("--device", help="cpu, cuda, cuda:1, mps (default: the best there is).")
-@click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16, float16. In float32 texts are compared, too.")
+@click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16, float16. In float32 whole texts are compared, too.")
 @json_option
 @quiet_option
 def verify_command(engine: str, model_name: str | None, device: str | None, dtype: str, as_json: bool, quiet: bool) -> None:
@@ -72,7 +72,7 @@ def verify_command(engine: str, model_name: str | None, device: str | None, dtyp
     check_engine_name(engine)
     progress = Progress(quiet or as_json)
     with ExitStack() as stack:
-        name = model_name or _toy(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="harness-toy-"))))
+        name = model_name if model_name is not None else _toy(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="harness-toy-"))))
         model = load_model(name, device=device, dtype=dtype, progress=progress.step, downloads=progress)
         if model_name is None:
             model.name = "toy"
@@ -117,7 +117,7 @@ def _show(report: Report, failures: list[str]) -> None:
     for check in checks:
         echo(f"  {check}: {CHECKS[check]}; largest {max(report.differences[check].values()):.1e}")
     if report.texts is None:
-        echo(f"  texts: not compared in {dtype}, whose rounding may choose another token")
+        echo(f"  texts: not compared as a whole in {dtype}, whose rounding may choose another token")
     for kind, reason in report.refused.items():
         echo(f"refused: {kind}: {reason}")
     for fault in report.planted:

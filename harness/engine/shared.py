@@ -45,7 +45,7 @@ def prompts_of(rows: Rows) -> tuple[Tensor, Tensor] | None:
 
 
 @contextmanager
-def spread(model: SubjectModel, after: int, n: int, of_row: Tensor) -> Iterator[None]:
+def spread(model: SubjectModel, after: int, n: int, of_row: Tensor, columns: int) -> Iterator[None]:
     """Within the context a forward pass over ``n`` prompts goes on, from the output of a layer, with all rows.
 
     Args:
@@ -53,6 +53,11 @@ def spread(model: SubjectModel, after: int, n: int, of_row: Tensor) -> Iterator[
         after: the last layer that reads prompts.
         n: how many prompts there are.
         of_row: ``[rows]`` int64, the prompt of each row.
+        columns: tokens of each prompt, padding included.
+
+    Raises:
+        ValueError: within, where a layer returns or is given what is neither of prompts nor of tokens, such as biases of heads: with as many
+            prompts as heads these would be taken for those of prompts.
     """
 
     def output(module: torch.nn.Module, arguments: Any, found: Any) -> Any:
@@ -62,7 +67,10 @@ def spread(model: SubjectModel, after: int, n: int, of_row: Tensor) -> Iterator[
         return with_hidden(found, hidden[of_row])
 
     def arguments(module: torch.nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return tuple(_for_rows(value, n, of_row) for value in given), {name: _for_rows(value, n, of_row) for name, value in named.items()}
+        def ours(value: Any) -> Any:
+            return _for_rows(value, n, of_row, columns)
+
+        return tuple(map(ours, given)), {name: ours(value) for name, value in named.items()}
 
     handles = [model.layers[after].register_forward_hook(output)]
     handles += [layer.register_forward_pre_hook(arguments, with_kwargs=True) for layer in model.layers[after + 1 :]]
@@ -87,13 +95,17 @@ def prompts_once(rows: Rows, view: View, after: int) -> Iterator[View]:
         yield view
         return
     first, of_row = found
-    with spread(rows.model, after, len(first), of_row):
+    with spread(rows.model, after, len(first), of_row, view.width):
         yield View(view.tokens[first], view.real[first], view.generated[first], view.width)
     rows.spread_cache(after + 1, of_row)
 
 
-def _for_rows(value: Any, n: int, of_row: Tensor) -> Any:
+def _for_rows(value: Any, n: int, of_row: Tensor, columns: int) -> Any:
     """Return what is given to a layer, masks and positions of ``n`` prompts made those of all rows."""
     if isinstance(value, Tensor):
-        return value[of_row.to(value.device)] if value.dim() > 1 and len(value) == n else value
-    return tuple(_for_rows(part, n, of_row) for part in value) if type(value) is tuple else value
+        if value.dim() < 2 or tuple(value.shape[:2]) == (len(of_row), columns):  # no part of a batch, or the stream of all rows
+            return value
+        if len(value) not in (1, n, columns):
+            raise ValueError(f"a layer is given {tuple(value.shape)}, which is neither of {n} prompts nor of tokens")
+        return value[of_row.to(value.device)] if len(value) == n else value
+    return tuple(_for_rows(part, n, of_row, columns) for part in value) if type(value) is tuple else value

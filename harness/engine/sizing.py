@@ -7,12 +7,14 @@ or less of free memory seldom changes it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import floor, log2
 from typing import TypeVar
 
 import torch
 
 from harness.model.loading import SubjectModel
+from harness.model.memory import attempt
 
 R = TypeVar("R")
 
@@ -48,11 +50,15 @@ def float_bytes(device: torch.device) -> int:
 
 
 def row_bytes(model: SubjectModel) -> float:
-    """Return the memory that a row of 512 tokens takes at most, in bytes, beside the weights."""
+    """Return the memory that a row of 512 tokens takes at most, in bytes, beside the weights; infinite where what is measured does not fit."""
     tokens = min(_TOKENS, model.max_tokens or _TOKENS)
     ids = torch.full((_ROWS, tokens), model.pad_id, device=model.device)
     with torch.no_grad():
-        output, taken = with_peak(model.device, lambda: model.hf(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True))
+        forward = partial(model.hf, input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True)
+        measured = attempt(lambda: with_peak(model.device, forward), model.device)
+    if measured is None:
+        return float("inf")
+    output, taken = measured[0]
     logits = output.logits[0].numel() * output.logits.element_size()  # at every token here, in decoding at the last alone
     columns = min(_COLUMNS, model.max_tokens or _COLUMNS)
     return float(max(0.0, taken / _ROWS - logits) * columns / tokens + _COPIES * 4 * model.vocab_size)

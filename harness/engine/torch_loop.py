@@ -71,8 +71,8 @@ class TorchEngine:
 
     @batch_size.setter
     def batch_size(self, rows: int) -> None:
-        if rows < 1:
-            raise EngineError(f"batch_size is {rows}", given=rows, allowed="at least 1")
+        if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
+            raise EngineError(f"batch_size is {rows!r}", given=rows, allowed="at least 1")
         self._batch_size = rows
 
     @property

@@ -21,7 +21,9 @@ from harness.model.gguf import quiet_transformers
 from harness.model.hub_model import fetch_model, model_source
 from harness.model.identity import folder_digest
 from harness.model.locating import check_local_model
+from harness.model.longest import longest_text
 from harness.model.prompts import Message, PromptFormat
+from harness.model.refused import check_kind, explained
 from harness.model.streams import Parts, find_parts
 from harness.model.structure import find_anatomy, hidden_of, text_config, with_hidden
 
@@ -44,7 +46,8 @@ class SubjectModel:
         d_model: width of the residual stream.
         n_layers: number of decoder layers.
         vocab_size: number of logits (tokenizers may know fewer tokens: some models pad their vocabulary).
-        max_tokens: the longest text that the model was made for; None where its configuration does not say.
+        max_tokens: the longest text that the model was made for (:func:`harness.model.longest.longest_text`); None where its configuration does
+            not say.
         eos_ids: every token that ends a text or the assistant's turn: of the generation configuration, the configuration, the tokenizer,
             and the chat template.
         pad_id: the token to pad with.
@@ -66,7 +69,7 @@ class SubjectModel:
         self.n_layers = len(self.layers)
         weight: torch.Tensor = self.unembedding.weight  # type: ignore[assignment]
         self.vocab_size = int(weight.shape[0])
-        self.max_tokens: int | None = getattr(text_config(self.hf), "max_position_embeddings", None)
+        self.max_tokens = longest_text(text_config(self.hf))
         self.bos_id = self.format.bos_id
         self.eos_ids = self._find_eos()
         self.pad_id = self._find_pad()
@@ -170,8 +173,10 @@ class SubjectModel:
             where: what holds them, for the message.
 
         Raises:
-            ModelError: one is outside of the embedding: it was added to the tokenizer, and the model not resized.
+            ModelError: one is outside of the embedding: it was added to the tokenizer, and the model not resized; or it is below 0.
         """
+        if len(ids) and min(ids) < 0:
+            raise ModelError(f"{where} holds the token {min(ids)}", given=min(ids), allowed=f"tokens 0 to {self._readable - 1}")
         if len(ids) and max(ids) >= self._readable:
             raise self._unknown(next(number for number in ids if number >= self._readable), where)
         return ids
@@ -302,8 +307,10 @@ def _load(source: str, devices: Sequence[torch.device], dtype: torch.dtype) -> t
     place, device = _placed(devices), devices[0]
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(source)
-            hf, report = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **place)
+            check_kind(source)
+            own = {"trust_remote_code": False}  # else transformers asks on the terminal whether to run what the folder brings
+            tokenizer = AutoTokenizer.from_pretrained(source, **own)
+            hf, report = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **own, **place)
             if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers and goes on
                 message = f"{source} lacks {len(missing)} weights of a {type(hf).__name__}, e.g. {missing[0]}"
                 raise ModelError(message, given=source, hint="fetch it again")
@@ -315,10 +322,4 @@ def _load(source: str, devices: Sequence[torch.device], dtype: torch.dtype) -> t
         message = f"{source} does not fit into the memory of {device} as {dtype}"
         raise ModelError(message, given=source, hint="choose another device or dtype") from error
     except Exception as error:  # transformers, hub, tokenizers and safetensors have no common root; KeyboardInterrupt passes
-        raise _explained(source, error) from error
-
-
-def _explained(source: str, error: Exception) -> ModelError:
-    detail = " ".join(str(error).split())
-    message = f"model folder {source} cannot be loaded ({type(error).__name__}: {detail[:300]})"
-    return ModelError(message, given=source, hint="check that its files are complete")
+        raise explained(source, error) from error

@@ -42,4 +42,5 @@ def check_local_model(spec: str) -> None:
             raise ModelError(f"folder {folder} has no config.json", given=folder, hint="give a folder that transformers' save_pretrained wrote")
     elif folder.is_absolute() or spec.startswith((".", "~")) or spec.count("/") > 1:
         allowed = f"a folder, a hub name, or one of: {', '.join(embedded_names())}"
-        raise ModelError(f"model folder {folder} does not exist", given=folder, allowed=allowed)
+        what = "is a file" if folder.exists() else "does not exist"
+        raise ModelError(f"model folder {folder} {what}", given=folder, allowed=allowed)

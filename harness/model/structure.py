@@ -13,7 +13,8 @@ from torch import nn
 from harness.errors import ModelError
 
 _RETURNED = "a tensor, or a tuple or list that begins with one"
-_SUPPORTED = "causal (decoder-only) language models built of a stack of decoder layers"
+SUPPORTED = "causal (decoder-only) language models built of a stack of decoder layers"
+"""What a subject model is, for messages."""
 _PROBE = ((1, 2, 3), (1, 2, 4))
 """Two short texts that are shown to a model to see how it is built; they differ in the last token."""
 
@@ -115,7 +116,7 @@ def find_anatomy(hf: Any) -> Anatomy:
 
 def _unsupported(hf: Any, why: str) -> ModelError:
     given = type(hf).__name__
-    return ModelError(f"{given} {why}", given=given, allowed=_SUPPORTED, hint="use another model")
+    return ModelError(f"{given} {why}", given=given, allowed=SUPPORTED, hint="use another model")
 
 
 def _read_probe(hf: Any) -> None:

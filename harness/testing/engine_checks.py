@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.engine.verified import Verdict
 from harness.errors import EngineError
+from harness.model.memory import is_out_of_memory
 from harness.testing.edit_kinds import EditKind, edit_kinds, prompt_tokens
 from harness.testing.engine_faults import FaultyEngine, faults
 from harness.types import Decoding
@@ -19,7 +20,7 @@ from harness.types import Decoding
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.engine.base import Engine, GenerationRequest
+    from harness.engine.base import Engine, Generated, GenerationRequest
     from harness.engine.reference import ReferenceEngine
     from harness.model.loading import SubjectModel
 
@@ -28,8 +29,11 @@ CHECKS = {
     "decoded": "logits of new tokens, decoded one by one with a cache, all kinds of edits in one left-padded batch",
     "no cache": "the same, whole texts read anew at each step",
     "alone": "the same, each request by itself",
-    "texts": "greedy and sampled texts, token by token",
+    "greedy": "tokens of greedy texts: half of how far the reference's logit of each is below the largest",
+    "texts": "greedy and sampled texts: tokens, letters, and how they ended",
 }
+"""What is compared. In formats whose rounding may choose another token ``greedy`` stands in the place of ``texts``: where no logit is off by more
+than is allowed, none that is chosen is behind by more than twice that."""
 LENGTHS = (5, 2, 9, 1, 7, 3, 12, 4)
 """Tokens of the prompts, in turn; beside the longest, that of one token is padding but for it."""
 NEW = (6, 3, 5, 4)
@@ -133,8 +137,20 @@ def verify(
         kinds: of edits; None stands for all.
 
     Raises:
-        EngineError: the model has one layer, or the engine cannot be opened.
+        EngineError: the model has one layer, it does not fit into memory together with the reference's copy, or the engine cannot be opened.
     """
+    try:
+        return _verify(model, opened, progress, kinds)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    message = f"{model.name} and the reference's copy of it in float64 do not fit into the memory of {model.device}"
+    raise EngineError(message, given=str(model.device), hint="use --device cpu, or a smaller model of the same architecture")
+
+
+def _verify(
+    model: SubjectModel, opened: Callable[..., Engine], progress: Callable[[str], None], kinds: Sequence[EditKind] | None
+) -> Report:
     from harness.engine.reference import ReferenceEngine
 
     if model.n_layers < 2:
@@ -147,12 +163,15 @@ def verify(
         tolerance = TOLERANCES.get(str(model.dtype).removeprefix("torch."), 0.2)
         differences: Differences = {}
         errors: dict[str, str] = {}
+        exact = str(model.dtype) in ("torch.float32", "torch.float64")
         measured: dict[str, Callable[[], dict[str, float]]] = {
             "prompt": lambda: checks.prompt(engine),
             "decoded": lambda: checks.decoded(engine),
             "no cache": lambda: checks.decoded(opened(use_cache=False)),
             "alone": lambda: checks.alone(engine),
         }
+        if not exact:
+            measured["greedy"] = lambda: checks.greedy(engine)
         for check, run in measured.items():
             progress(f"{check}: {CHECKS[check]}")
             try:
@@ -160,7 +179,7 @@ def verify(
             except Exception as error:  # whatever an engine raises: the other checks go on
                 errors[check] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         texts = None
-        if str(model.dtype) in ("torch.float32", "torch.float64"):
+        if exact:
             progress(f"texts: {CHECKS['texts']}")
             try:
                 texts = tuple(checks.other_texts(engine))
@@ -227,13 +246,32 @@ class _Checks:
         """Return the same, each request by itself."""
         return self._compared(dict(found for request in self._requests for found in engine.step_logits([request], self._new)))
 
+    def greedy(self, engine: Engine) -> dict[str, float]:
+        """Return the largest shortfall of a greedy text's tokens by the reference's logits, by kind; infinite where a text is missing."""
+        made = _texts(engine, self._requests, TEXTS[0])
+        found = {}
+        for request in self._requests:
+            texts = made.get(request.id, [])
+            ids = texts[0].token_ids if len(texts) == 1 else ()
+            found[request.id] = self._shortfall(request, ids) if len(ids) == TEXTS[0].max_new_tokens else float("inf")
+        return found
+
+    def _shortfall(self, request: GenerationRequest, ids: Sequence[int]) -> float:
+        import torch
+
+        ((_, logits),) = self._reference.step_logits([request], {request.id: ids})
+        spread = logits.std().clamp(min=1e-12)
+        ends = sorted(self._reference.model.eos_ids)  # of which none may be chosen before the last step
+        logits = logits.index_fill(1, torch.tensor(ends, dtype=torch.long, device=logits.device), float("-inf")) if ends else logits
+        chosen = logits.gather(1, torch.tensor(ids, device=logits.device)[:, None])[:, 0]
+        return float((logits.amax(dim=1) - chosen).max() / spread / 2)
+
     def other_texts(self, engine: Engine) -> list[str]:
-        """Return the kinds whose greedy or sampled text is not the reference's."""
+        """Return the kinds whose greedy or sampled text is not the reference's, or came more than once."""
         wrong: dict[str, None] = {}
         for decoding in TEXTS:
-            expected = {text.id: text.token_ids for text in self._reference.run(self._requests, decoding)}
-            made = {text.id: text.token_ids for chunk in engine.chunks(self._requests) for text in engine.run(chunk, decoding)}
-            wrong |= dict.fromkeys(name for name, ids in expected.items() if made.get(name) != ids)
+            expected, made = _texts(self._reference, self._requests, decoding), _texts(engine, self._requests, decoding)
+            wrong |= dict.fromkeys(name for name, texts in expected.items() if made.get(name) != texts)
         return list(wrong)
 
     def found(self, faulty: Engine, tolerance: float) -> dict[str, float]:
@@ -248,6 +286,15 @@ class _Checks:
         return {request.id: _far(found[request.id], self._steps[request.id]) for request in self._requests}
 
 
+def _texts(engine: Engine, requests: Sequence[GenerationRequest], decoding: Decoding) -> dict[str, list[Generated]]:
+    """Return what an engine makes of requests, by their ids."""
+    found: dict[str, list[Generated]] = {}
+    for chunk in engine.chunks(requests):
+        for text in engine.run(chunk, decoding):
+            found.setdefault(text.id, []).append(text)
+    return found
+
+
 def _refusal(engine: Engine, kind: EditKind) -> str | None:
     """Return why an engine does not take a kind of edit; None where it does."""
     from harness.engine.base import GenerationRequest
@@ -260,6 +307,8 @@ def _refusal(engine: Engine, kind: EditKind) -> str | None:
             engine.step_logits([GenerationRequest("adapter", [1], 0, (), kind.adapter)], {"adapter": [1]})
         except EngineError as error:
             return str(error)
+        except Exception:  # whatever an engine raises: the checks say so
+            return None
     return None
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from harness.interventions import Edit, Positions, Site
@@ -15,7 +18,7 @@ from harness.types import Decoding, rng
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.engine.base import Engine, GenerationRequest
+    from harness.engine.base import Engine, Generated, GenerationRequest
     from harness.model.loading import SubjectModel
 
 _NEW, _TOLERANCE = 5, 1e-3
@@ -27,10 +30,11 @@ def check_engine(factory: Callable[[SubjectModel], Engine], bench: TaskBench) ->
     """Compare an engine with the float64 reference (:mod:`harness.engine.reference`), and look at what it leaves of the model.
 
     * ``chunks`` holds each request once, in parts that depend on the requests alone.
-    * Logits, greedy texts and sampled texts are those of the reference: without edits, with edits of each stream, at other tokens, of several
-      at one site, and of features of the bench's dictionary. Logits are the same where they differ by no more than a thousandth of their spread.
+    * Logits of texts and of new tokens, greedy texts and sampled texts are those of the reference: without edits, with edits of each stream, at
+      other tokens, of several at one site, of features of the bench's dictionary, and with an adapter. Logits are the same where they differ by
+      no more than a thousandth of their spread.
     * A request's text is the same alone and among others.
-    * An edit that it cannot place is refused with a reason.
+    * An edit that it cannot place is refused with a reason. Adapters may be refused, all of them.
     * Process and model are as before, the model also where the iteration is given up, or an edit raises.
 
     Args:
@@ -55,16 +59,18 @@ def check_engine(factory: Callable[[SubjectModel], Engine], bench: TaskBench) ->
     _check_chunks(engine, requests)
     with watched(bench, "engine", engine, "logits", first=True):
         _check_logits(engine, reference, requests)
+    with watched(bench, "engine", engine, "step_logits"):
+        _check_steps(engine, reference, requests)
     for decoding in (_GREEDY, _SAMPLED):
         with watched(bench, "engine", engine, "run"):
             found = _texts(engine, requests, decoding)
-        expected = _texts(reference, requests, decoding)
-        for name in programs:
-            require("reference", found[name] == expected[name], f"the text of {name!r} is {found[name]}, and by the reference {expected[name]}")
+        _check_texts(found, _texts(reference, requests, decoding))
         alone = _texts(engine, requests[:1], decoding)
         require("batch-invariance", alone[requests[0].id] == found[requests[0].id], "a request has another text alone than among others")
+    with TemporaryDirectory(prefix="harness-adapter-") as folder:
+        _check_adapter(engine, reference, bench, requests[0], Path(folder) / "adapter")
     _check_given_up(engine, bench, requests)
-    return _texts(engine, requests, _GREEDY)
+    return {name: tuple(text.token_ids) for name, text in _texts(engine, requests, _GREEDY).items()}
 
 
 def _programs(bench: TaskBench) -> dict[str, tuple[Edit, ...]]:
@@ -73,6 +79,7 @@ def _programs(bench: TaskBench) -> dict[str, tuple[Edit, ...]]:
 
     from harness.steering.add_vector import AddVector
     from harness.steering.clamp import ClampFeature
+    from harness.steering.subspace import ReplaceAlong
 
     width = bench.model.d_model
     v, w = (torch.from_numpy(rng(0, "contract-kit", name).standard_normal(width)).float().to(bench.model.device) for name in "vw")
@@ -85,6 +92,7 @@ def _programs(bench: TaskBench) -> dict[str, tuple[Edit, ...]]:
         "prompt without its first token": (AddVector(Site(1), v, Positions(generated=False, first_token=False)),),
         "first two and last": (AddVector(Site(1, "mlp"), v, Positions(prompt=False, generated=False, first=2, last=1)),),
         "several": (AddVector(Site(1), v), AddVector(Site(1), w, Positions(prompt=False)), AddVector(Site(2), w)),
+        "in their order": (AddVector(Site(1), v), ReplaceAlong(Site(1), v / v.norm(), w)),
     }
     for dictionary in bench.dictionaries.values():
         found["clamp"] = (ClampFeature(Site(dictionary.layer), dictionary, (0, 1), (4.0, 0.0)),)
@@ -100,14 +108,50 @@ def _requests(bench: TaskBench, programs: dict[str, tuple[Edit, ...]]) -> list[G
     return [GenerationRequest(name, prompt[:n], 3, edits) for (name, edits), n in zip(programs.items(), lengths, strict=True)]
 
 
-def _texts(engine: Engine, requests: Sequence[GenerationRequest], decoding: Decoding) -> dict[str, tuple[int, ...]]:
-    found: dict[str, tuple[int, ...]] = {}
+def _texts(engine: Engine, requests: Sequence[GenerationRequest], decoding: Decoding) -> dict[str, Generated]:
+    found: dict[str, Generated] = {}
     for chunk in engine.chunks(requests):
         for generated in engine.run(chunk, decoding):
             require("values", generated.id not in found, f"request {generated.id!r} was answered twice")
-            found[generated.id] = tuple(generated.token_ids)
+            found[generated.id] = generated
     require("values", set(found) == {request.id for request in requests}, "run left requests without a text, or made one that was not asked for")
     return found
+
+
+def _check_texts(found: dict[str, Generated], expected: dict[str, Generated]) -> None:
+    for name, own in expected.items():
+        for what, ours, theirs in (
+            ("text", tuple(found[name].token_ids), own.token_ids), ("letters", found[name].text, own.text), ("finish", found[name].finish, own.finish)
+        ):  # fmt: skip
+            require("reference", ours == theirs, f"the {what} of {name!r} is {ours!r}, and by the reference {theirs!r}")
+
+
+def _check_steps(engine: Engine, reference: Engine, requests: Sequence[GenerationRequest]) -> None:
+    new = {request.id: tuple(request.prompt_ids[:_NEW]) for request in requests}
+    found, expected = dict(engine.step_logits(requests, new)), dict(reference.step_logits(requests, new))
+    require("values", found.keys() == expected.keys(), "step_logits left requests out, or answered some that it was not asked for")
+    for name, own in expected.items():
+        require("values", found[name].shape == own.shape, f"logits of new tokens have shape {list(found[name].shape)} for {list(own.shape)}")
+        far = _distance(found[name], own)
+        require("reference", far <= _TOLERANCE, f"logits of new tokens with {name!r} differ from the reference's by {far:.2g} of their spread")
+
+
+def _check_adapter(engine: Engine, reference: Engine, bench: TaskBench, plain: GenerationRequest, folder: Path) -> None:
+    """Look whether an adapter is worn, or refused."""
+    from harness.errors import EngineError
+    from harness.testing.edit_kinds import random_adapter
+
+    made = random_adapter(bench.model, folder)
+    if made is None:
+        return
+    worn = replace(plain, id="an adapter", adapter=made)
+    try:
+        texts = engine.run([plain, worn], _GREEDY)
+    except EngineError:
+        return
+    with watched(bench, "engine", engine, "run", first=True):  # libraries of adapters draw the weights that they then load
+        found = {text.id: text for text in texts}
+    _check_texts(found, {text.id: text for text in reference.run([plain, worn], _GREEDY)})
 
 
 def _check_refusals(engine: Engine, model: SubjectModel, programs: dict[str, tuple[Edit, ...]]) -> None:
@@ -168,8 +212,6 @@ class _Raises:
 
 def _check_given_up(engine: Engine, bench: TaskBench, requests: list[GenerationRequest]) -> None:
     """Give an iteration up after its first text, and have an edit raise; nothing may stay on the model."""
-    from dataclasses import replace
-
     def first(given: list[GenerationRequest]) -> None:
         texts = iter(engine.run(given, _GREEDY))
         next(texts)

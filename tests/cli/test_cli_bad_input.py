@@ -43,6 +43,7 @@ def refused(harness: Callable[..., Any], tmp_path: Path) -> Callable[..., str]:
     [
         (("evl",), "unknown command 'evl'; did you mean 'eval'?"),
         (("eval", "--task", "beer"), "name a --steerer, a --detector or a --metric"),
+        (("engines", "verify", "--colour"), "no such option: --colour; see `harness engines verify --help`"),
         (("eval", "--steeer", "x"), "no such option: --steeer; did you mean --steerer? See `harness eval --help`."),
         ((*CLAMP, "--limit", "0"), "Invalid value for '--limit': 0 is not in the range x>=1; see `harness eval --help`"),
         ((*CLAMP, "--seed", "x"), "'x' is not a valid integer"),

@@ -37,6 +37,10 @@ def test_engines_are_listed_and_verified(harness: Any, tmp_path: Path, monkeypat
     assert "toy FAILED" in harness("engines", env=env).out
 
 
+def test_an_empty_name_is_no_toy_model(harness: Any) -> None:
+    assert "no config.json" in harness("engines", "verify", "--model", "").error
+
+
 def test_an_unknown_engine_gets_the_nearest_name(harness: Any, tiny_task: Path) -> None:
     for command in (("engines", "verify", "nsight"), ("eval", "--task", tiny_task, "--engine", "nsight"), ("steer", "x", "--engine", "nsight")):
         assert "nnsight" in harness(*command).error

@@ -49,6 +49,21 @@ def test_rows_of_one_prompt_get_the_texts_that_each_has_alone(name: str) -> None
         assert texts(engine, asked) == {key: value for one in asked for key, value in texts(engine, [one]).items()}
 
 
+def test_as_many_prompts_as_heads() -> None:
+    """MPT hands each layer biases of its heads, which come first as prompts do."""
+    model = model_of("mpt")
+    heads = model.hf.config.n_heads
+    draw = np.random.Generator(np.random.PCG64(4))
+    edits = [AddVector(Site(1), torch.from_numpy(draw.standard_normal(model.d_model)).float()) for _ in range(3)]
+    asked = [GenerationRequest(f"{i} {k}", [5 + i, 9, 11, 30, 31 + i], 0, (edit,)) for i in range(heads) for k, edit in enumerate(edits)]
+    engine = TorchEngine(model)
+    assert texts(engine, asked) == {key: value for one in asked for key, value in texts(engine, [one]).items()}
+    assert not can_share(model)
+    llama = model_of("llama")
+    plan_for(llama)
+    assert can_share(llama)
+
+
 @pytest.mark.parametrize("stream", ["attention", "mlp"])
 def test_edits_within_a_layer(stream: Stream) -> None:
     model = model_of("llama")

@@ -34,6 +34,15 @@ def test_a_row_takes_its_share_of_a_passs_peak(tiny_model: SubjectModel) -> None
         assert row_bytes(tiny_model) == 512 * 1000 + 16 * tiny_model.vocab_size
 
 
+def test_where_a_few_rows_do_not_fit_each_is_alone() -> None:
+    gpu = mock.Mock(device=torch.device("cuda"), max_tokens=512, pad_id=0, vocab_size=10)
+    full = mock.patch("harness.engine.sizing.with_peak", side_effect=torch.OutOfMemoryError("CUDA out of memory"))
+    ids = mock.patch("harness.engine.sizing.torch.full", return_value=torch.zeros(1, dtype=torch.long))
+    with full, ids, mock.patch("harness.engine.sizing.free_bytes", return_value=1e6), mock.patch("torch.cuda.empty_cache"):
+        assert row_bytes(gpu) == float("inf")
+        assert usual_rows(gpu) == 1
+
+
 @pytest.mark.parametrize(("fit", "rows"), [(0.5, 1), (1.3, 1), (100, 64), (128.1, 128), (1e6, CHUNK)])
 def test_a_gpu_takes_a_power_of_two(tiny_model: SubjectModel, fit: float, rows: int) -> None:
     gpu = mock.Mock(device=torch.device("cuda"))

@@ -188,6 +188,10 @@ def test_what_cannot_be_found_is_said_in_one_line(tmp_path: Path, monkeypatch: p
         assert error.value.given == Path(missing)
         assert "smollm2-135m-instruct" in str(error.value.allowed)
         one_line(error)
+    (tmp_path / "config.json").touch()
+    with pytest.raises(ModelError, match="is a file; allowed: a folder"):
+        load_model(tmp_path / "config.json", device="cpu")
+    (tmp_path / "config.json").unlink()
     with pytest.raises(ModelError) as error:
         load_model(tmp_path, device="cpu")
     assert error.value.given == tmp_path

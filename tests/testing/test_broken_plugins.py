@@ -425,8 +425,33 @@ class Crowded(AnEngine):
             yield text if len(requests) > 1 else dataclasses.replace(text, token_ids=text.token_ids[::-1])
 
 
+class Untold(AnEngine):
+    def step_logits(self, requests: Any, new: Any) -> Any:
+        return super().step_logits([dataclasses.replace(request, edits=()) for request in requests], new)
+
+
+class Backwards(AnEngine):
+    def logits(self, texts: Any, edits: Any = (), adapter: Any = None) -> Any:
+        return super().logits(texts, tuple(reversed(edits)), adapter)
+
+
+class Bare(AnEngine):
+    """No adapter is worn."""
+
+    def run(self, requests: Any, decoding: Any) -> Any:
+        return super().run([dataclasses.replace(request, adapter=None) for request in requests], decoding)
+
+
+class Muddled(AnEngine):
+    """Right tokens, and the letters of another text."""
+
+    def run(self, requests: Any, decoding: Any) -> Any:
+        return (dataclasses.replace(text, text="Once upon a time") for text in super().run(requests, decoding))
+
+
 ENGINES: list[tuple[str, type[AnEngine]]] = [
-    ("reference", Loud), ("reference", Deaf), ("values", Forgetful), ("placing", Everywhere), ("hooks-removed", Clinging),
+    ("reference", Untold), ("reference", Backwards), ("reference", Bare), ("reference", Muddled), ("reference", Loud), ("reference", Deaf),
+    ("values", Forgetful), ("placing", Everywhere), ("hooks-removed", Clinging),
     ("batch-invariance", Crowded),
 ]  # fmt: skip
 

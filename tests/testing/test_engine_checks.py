@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from harness.engine.torch_loop import TorchEngine
 from harness.errors import EngineError
@@ -98,11 +100,71 @@ def test_an_engine_that_raises_and_one_that_ignores_edits_fail(model: SubjectMod
     assert not any("nothing" in failure.partition(":")[0] for failure in failures), "without an edit it is right"
 
 
+class _Runs(TorchEngine):
+    """The torch engine whose logits are right, and whose texts are not."""
+
+    wrong: Callable[..., Any]
+
+    def run(self, requests: Any, decoding: Any) -> Iterator[Any]:
+        yield from type(self).wrong(list(requests), lambda given: TorchEngine.run(self, given, decoding))
+
+
+def others_letters(requests: Any, run: Any) -> list[Any]:
+    texts = list(run(requests))
+    return [replace(text, text=other.text) for text, other in zip(texts, [*texts[1:], *texts[:1]], strict=True)]
+
+
+TEXTS = {
+    "misses decoded": lambda requests, run: run(misses_decoded(requests)),
+    "twice": lambda requests, run: [text for text in run(requests) for _ in range(2)],
+    "others' letters": others_letters,
+    "another end": lambda requests, run: [replace(text, finish="eos") for text in run(requests)],
+    "one left out": lambda requests, run: list(run(requests))[1:],
+}
+
+
+@pytest.mark.parametrize("wrong", TEXTS)
+def test_texts_are_looked_at_as_a_whole(model: SubjectModel, wrong: str) -> None:
+    failures = report(model, type("Runs", (_Runs,), {"wrong": staticmethod(TEXTS[wrong])}), few(model)).failures()
+    assert failures
+    assert all(failure.startswith("texts, ") for failure in failures)
+
+
+def test_where_rounding_may_choose_another_token_each_must_be_among_the_best(tmp_path: Path) -> None:
+    model = load_model(toy_model(tmp_path), device="cpu", dtype="bfloat16")
+    found = report(model, TorchEngine, few(model))
+    assert found.texts is None
+    assert found.failures() == []
+    assert found.verdict("0").largest["greedy"] < 0.05
+    for wrong in ("misses decoded", "twice", "one left out"):
+        failures = report(model, type("Runs", (_Runs,), {"wrong": staticmethod(TEXTS[wrong])}), few(model)).failures()
+        assert failures, wrong
+        assert all(failure.startswith("greedy, ") for failure in failures)
+
+
+def test_an_engine_without_logits_of_new_tokens_fails(model: SubjectModel) -> None:
+    class Broken(TorchEngine):
+        def step_logits(self, requests: Any, new: Any) -> Iterator[Any]:
+            raise KeyError("none")
+
+    assert "decoded: KeyError: 'none'" in report(model, Broken).failures()
+
+
 def test_a_model_of_one_layer_is_refused(model: SubjectModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "n_layers", 1)
     with pytest.raises(EngineError) as error:
         report(model, TorchEngine)
     assert error.value.given == 1
+
+
+def test_a_reference_that_does_not_fit_is_said_in_one_line(model: SubjectModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr("harness.engine.reference.ReferenceEngine", full)
+    with pytest.raises(EngineError, match="copy of it in float64") as error:
+        report(model, TorchEngine)
+    assert "--device cpu" in error.value.hint
 
 
 def test_a_weak_edit_is_no_proof(model: SubjectModel) -> None:
