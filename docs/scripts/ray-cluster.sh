@@ -9,7 +9,7 @@
 # HARNESS_CACHE and HF_HOME must be folders that all machines see under one path: workers read the model and trained adapters there.
 set -euo pipefail
 
-port="${RAY_PORT:-6379}"
+port="${RAY_PORT:-6379}" # not one of 10002 to 19999, which Ray gives its workers
 export RAY_USAGE_STATS_ENABLED=0
 
 case "${1:-}" in
