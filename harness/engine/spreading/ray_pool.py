@@ -223,6 +223,8 @@ def _check_reachable(where: str) -> None:
 
 def _no_cluster(where: str, error: Exception) -> EngineError:
     hint = f"begin one with `ray start --head`, or leave --ray-address and {ADDRESS} out"
+    if where != "auto":  # by which Ray shows the token of this user, if there is one; elsewhere it asks to be told
+        hint += "; where the cluster asks for a token, set RAY_AUTH_MODE=token"
     return EngineError(f"there is no Ray cluster at {where} ({' '.join(str(error).split())[:300]})", given=where, hint=hint)
 
 
