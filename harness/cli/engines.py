@@ -101,7 +101,7 @@ def _toy(folder: Path) -> str:
 
 
 def _show(report: Report, failures: list[str]) -> None:
-    from harness.testing.engine_checks import CHECKS, ROUNDING, TOLERANCE
+    from harness.testing.engine_checks import CHECKS, ROUNDING, TOLERANCE, USUAL
 
     name, version = report.engine
     model = report.model
@@ -115,7 +115,8 @@ def _show(report: Report, failures: list[str]) -> None:
     title = f"engine {name}, version {version}, with {model.name} ({model.n_layers} layers, {dtype}, {model.device.type})"
     print_table(title, ("edit", "moves", *checks, *([] if report.texts is None else ["texts"])), rows)
     exact = model.dtype.itemsize >= 4
-    allowed = f"allowed: {TOLERANCE:g}" if exact else f"allowed: {ROUNDING:g} times what rounding to {dtype} alone does to the reference"
+    rounded = f"{ROUNDING:g} times what rounding to {dtype} alone does to the reference, {USUAL:g} times the median of it"
+    allowed = f"allowed: {TOLERANCE:g}" if exact else f"allowed: {rounded}"
     echo(f"largest difference of any logit from the float64 reference, as a share of the logits' spread; {allowed}")
     for check in checks:
         within = report.allowed[check].values()

@@ -38,11 +38,12 @@ NEW = (6, 3, 5, 4)
 """New tokens, in turn: rows leave the batch at different steps."""
 TOLERANCE = 1e-3
 """Largest difference of any logit that is allowed, as a share of the logits' spread over the vocabulary. Float32 is off by some 1e-5."""
-ROUNDING = 3.0
-"""In fewer bits: so many times what rounding alone does to the reference, with the same edit, on the same tokens (where that is more).
+ROUNDING, USUAL = 3.0, 6.0
+"""In fewer bits: so many times what rounding alone does to the reference, with the same edit and with the median one, whichever is more.
 
-What rounding does depends on the model more than on the number format, so it is measured: with the same edits, one text at a time and without a
-cache, the model's own dtype against float64. An engine rounds in another order, so a single logit may be off further than the reference's.
+What rounding does depends on the model more than on the number format, so it is measured: with the same edits, on the same tokens, one text at a time
+and without a cache, the model's own dtype against float64. An engine rounds in another order: sound ones were off by 3.5 times the median one at
+most (stories260K, bfloat16, a CPU), and mostly by less than once what the same edit's reference was.
 """
 TEXTS = (Decoding(max_new_tokens=6, min_new_tokens=6, temperature=0.0), Decoding(6, 0.9, 0.95, 1.2, "all", 6))
 SEEN = 1.5
@@ -216,10 +217,10 @@ class _Checks:
         self.allowed: Differences = {check: {kind.name: TOLERANCE for kind in kinds} for check in CHECKS if check != "texts"}
 
     def measure_rounding(self, rounded: ReferenceEngine) -> None:
-        """Allow for what rounding does to the reference; by a kind on which it happens to do little, for what it does to the median one."""
+        """Allow for what rounding does to the reference (:data:`ROUNDING`)."""
         for found, checks in ((self.prompt(rounded), ("prompt",)), (self.alone(rounded), ("decoded", "no cache", "alone"))):
             finite = {kind: far if math.isfinite(far) else 0.0 for kind, far in found.items()}  # what overflows is allowed nobody
-            least = max(TOLERANCE, ROUNDING * median(finite.values()))
+            least = max(TOLERANCE, USUAL * median(finite.values()))
             for check in checks:
                 self.allowed[check] = {kind: max(least, ROUNDING * far) for kind, far in finite.items()}
 
