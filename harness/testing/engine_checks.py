@@ -38,7 +38,7 @@ NEW = (6, 3, 5, 4)
 """New tokens, in turn: rows leave the batch at different steps."""
 TOLERANCE = 1e-3
 """Largest difference of any logit that is allowed, as a share of the logits' spread over the vocabulary. Float32 is off by some 1e-5."""
-ROUNDING, USUAL = 3.0, 6.0
+ROUNDING, USUAL = 3.0, 4.0
 """In fewer bits: so many times what rounding alone does to the reference, with the same edit and with the median one, whichever is more.
 
 What rounding does depends on the model more than on the number format, so it is measured: with the same edits, on the same tokens, one text at a time
@@ -46,7 +46,7 @@ and without a cache, the model's own dtype against float64. An engine rounds in 
 most (stories260K, bfloat16, a CPU), and mostly by less than once what the same edit's reference was.
 """
 TEXTS = (Decoding(max_new_tokens=6, min_new_tokens=6, temperature=0.0), Decoding(6, 0.9, 0.95, 1.2, "all", 6))
-SEEN = 1.5
+SEEN = 4 / 3
 """An edit that moves no logit by so many times what is allowed could not be seen to miss: of what it moves, rounding may take a third of that."""
 
 Differences = dict[str, dict[str, float]]
@@ -110,7 +110,7 @@ class Report:
             ]  # fmt: skip
         found += [f"texts, {kind}: the engine writes another text than the reference" for kind in self.texts or ()]
         weak = [kind for kind, moves in self.moved.items() if kind != "nothing" and not moves.seen >= SEEN]
-        found += [f"{kind}: the edit moves no logit {SEEN:g} times as far as is allowed, so nothing could be seen of it" for kind in weak]
+        found += [f"{kind}: the edit moves no logit {SEEN:.3g} times as far as is allowed, so nothing could be seen of it" for kind in weak]
         found += [f"the planted fault was not found: {fault.name}" for fault in self.planted if not fault.found]
         return found
 
