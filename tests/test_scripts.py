@@ -14,7 +14,7 @@ from harness.cli.evaluate import command
 SCRIPTS = Path(__file__).resolve().parents[1] / "docs" / "scripts"
 STAND_INS = {
     "harness": 'exit "${HARNESS_CODE:-0}"',
-    "ray": "",
+    "ray": '[[ -z "${NOTED:-}" ]] || echo "$1 ${RAY_AUTH_MODE:-none}" >> "$NOTED"',
     "srun": "",
     "sleep": "",
     "scontrol": '[[ "$1 $2" == "show hostnames" ]] && printf "n1\\nn2\\n" || true',
@@ -70,6 +70,15 @@ def test_ray_cluster(run: Callable[..., tuple[int, list[list[str]]]]) -> None:
     assert (code, asked(called)) == (0, {"executor": "ray", "workers": None, "ray_address": "auto"})
     assert run("ray-cluster.sh", "join")[0] != 0
     assert run("ray-cluster.sh") == (2, [])
+
+
+def test_all_of_a_ray_cluster_show_the_token_that_its_head_asks_for(run: Callable[..., tuple[int, list[list[str]]]], tmp_path: Path) -> None:
+    noted = tmp_path / "noted"
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("secret", encoding="utf-8")
+    for place, more in (("nowhere", {}), ("", {}), ("", {"RAY_AUTH_MODE": "disabled"})):
+        run("ray-cluster.sh", "join", "n1", HOME=str(tmp_path / place), NOTED=str(noted), **more)
+    assert noted.read_text(encoding="utf-8").split("\n")[:-1] == ["start none", "start token", "start disabled"]
 
 
 def test_slurm_on_one_machine(run: Callable[..., tuple[int, list[list[str]]]]) -> None:

@@ -9,8 +9,13 @@
 # HARNESS_CACHE and HF_HOME must be folders that all machines see under one path: workers read the model and trained adapters there.
 set -euo pipefail
 
-port="${RAY_PORT:-6379}"
+port="${RAY_PORT:-6379}" # not one of 10002 to 19999, which Ray gives its workers
 export RAY_USAGE_STATS_ENABLED=0
+
+# From Ray 2.60 on, a head asks for a token where its user has one (a session of one machine leaves one in the home folder). So do the others then.
+if [[ -z "${RAY_AUTH_MODE:-}" && -s "${RAY_AUTH_TOKEN_PATH:-${HOME:-}/.ray/auth_token}" ]]; then
+    export RAY_AUTH_MODE=token
+fi
 
 case "${1:-}" in
 head)

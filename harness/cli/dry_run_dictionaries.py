@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.evaluations.dictionary.foresee import Foreseen, Trainings
+    from harness.evaluations.dictionary.foresee import Foreseen
+    from harness.run.foreseen_trainings import Trainings
 
 
 def duration(seconds: float) -> str:
@@ -22,7 +23,8 @@ def dictionary_lines(found: Foreseen) -> Iterator[str]:
     counts = ", ".join(f"{one.metric} × {one.n}" for one in found.measurements)
     known = [one.seconds for one in found.measurements if one.seconds is not None]
     time = f"; {duration(sum(known))} at the pace of this machine's last run" if known else ""
-    yield f"measurements: {counts}{time}{' for those measured before' if known and len(known) < len(found.measurements) else ''}"
+    if found.measurements:
+        yield f"measurements: {counts}{time}{' for those measured before' if known and len(known) < len(found.measurements) else ''}"
     if found.seconds is not None:
         yield f"dictionaries together: about {duration(found.seconds)}"
     else:

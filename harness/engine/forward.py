@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harness.engine.placing import Hooked, Reading, place
 from harness.errors import DataError, EngineError
+from harness.files.timing import CLOCK, READING
 from harness.interventions import Edit, EditContext
 from harness.model.activations import Row, check_lengths, pad_right, row_lengths
 from harness.model.adapters import Adapter
@@ -70,6 +71,11 @@ def _logits(
 
 def _forward(model: SubjectModel, texts: Sequence[Row], edits: tuple[Edit, ...], adapter: Adapter | None, reading: Reading) -> Tensor:
     """Return logits ``[rows, tokens, vocabulary]`` in the model's dtype."""
+    with CLOCK.part(READING, model.device, len(texts)):
+        return _edited(model, texts, edits, adapter, reading)
+
+
+def _edited(model: SubjectModel, texts: Sequence[Row], edits: tuple[Edit, ...], adapter: Adapter | None, reading: Reading) -> Tensor:
     tokens, real = pad_right(model, texts)
     context = EditContext.of(real, torch.zeros_like(real))
     placed = place([edits] * len(texts), model.device)

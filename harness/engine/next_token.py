@@ -20,6 +20,7 @@ from torch import Tensor
 
 from harness.engine.rows import head_reads
 from harness.errors import DataError, EngineError
+from harness.files.timing import CLOCK, READING
 from harness.model.activations import Row, check_lengths, pad_right, row_lengths
 from harness.model.cache import cache_names
 from harness.model.loading import SubjectModel
@@ -122,7 +123,7 @@ class _Beginning:
 
 def _begin(model: SubjectModel, ids: Row) -> _Beginning:
     tokens, real = pad_right(model, [ids])
-    with torch.no_grad(), head_reads(model, real.sum(dim=1) - 1):
+    with CLOCK.part(READING, model.device, 1), torch.no_grad(), head_reads(model, real.sum(dim=1) - 1):
         output = model.hf(input_ids=tokens, attention_mask=real.long(), use_cache=True)
     names = cache_names(model.hf, output)
     if names is None:
@@ -153,7 +154,7 @@ def _read(model: SubjectModel, tokens: Tensor, real: Tensor, wanted: list[int], 
         cache.batch_repeat_interleave(len(tokens))
         arguments[after.argument] = cache
     last = real.sum(dim=1) - 1
-    with torch.no_grad(), head_reads(model, last):
+    with CLOCK.part(READING, model.device, len(tokens)), torch.no_grad(), head_reads(model, last):
         logits: Tensor = model.hf(**arguments).logits
     logits = logits[:, -1] if logits.shape[1] == 1 else logits[torch.arange(len(last), device=last.device), last]
     return logits[:, torch.tensor(wanted, device=logits.device)].float()

@@ -150,7 +150,7 @@ def edited(
 
 def _hook(edits: Sequence[Placed], context: EditContext) -> Callable[[torch.nn.Module, Any, Any], Any]:
     def hook(module: torch.nn.Module, arguments: Any, output: Any) -> Any:
-        with nullcontext() if torch.compiler.is_compiling() else CLOCK.part(EDITS):
+        with nullcontext() if torch.compiler.is_compiling() else CLOCK.part(EDITS, whole=True):
             x = stream_of(output, len(context.real))
             here, x = x.device, x.to(context.real.device)  # of a model on several devices the layer has its own; edits are where the first one is
             for edit in edits:

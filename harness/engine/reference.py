@@ -47,14 +47,16 @@ class ReferenceEngine:
 
     Args:
         model: the subject model. It is copied, in float64 (two or four times the memory); on a device without float64 the copy is on the CPU.
+        rounded: the copy keeps the model's dtype. It computes as plainly, and edits by float64: how it differs from the exact one is what rounding
+            alone does to the model.
     """
 
     name = "reference"
     version = "1"
 
-    def __init__(self, model: SubjectModel) -> None:
+    def __init__(self, model: SubjectModel, *, rounded: bool = False) -> None:
         self.model = copy.deepcopy(model)
-        hf = self.model.hf.to("cpu" if model.device.type == "mps" else model.device).double()
+        hf = self.model.hf if rounded else self.model.hf.to("cpu" if model.device.type == "mps" else model.device).double()
         if _chooses_experts(hf):
             hf.set_experts_implementation("eager")  # the grouped products that are the default know no float64
         self._adapters = Adapters(self.model)
@@ -100,7 +102,7 @@ class ReferenceEngine:
                 module = self.model.stream_module(site)
                 stack.callback(module.register_forward_hook(_hook(site, edits, n_prompt)).remove)
             logits: Tensor = self.model.hf(input_ids=tokens, use_cache=False).logits[0]
-        return logits
+        return logits.cpu().double() if logits.device.type == "mps" else logits.double()
 
     def logits(self, texts: Sequence[Row], edits: Sequence[Edit] = (), adapter: str | None = None) -> Iterator[Tensor]:
         """See :meth:`harness.engine.base.Engine.logits`; float64."""
@@ -133,13 +135,14 @@ def _chooses_experts(hf: Any) -> bool:
 
 def _hook(site: Site, edits: Sequence[Edit], n_prompt: int) -> Callable[[Any, Any, Any], Any]:
     def hook(module: Any, arguments: Any, output: Any) -> Any:
-        x = stream_of(output, 1)[0]
+        stream = stream_of(output, 1)
+        x = stream[0].to("cpu" if stream.device.type == "mps" else stream.device).double()
         for edit in edits:
             for _ in range(edit.sites.count(site)):
                 changed = _everywhere(edit, x, n_prompt)
                 rows = [changed[place] if touches(edit.positions, place, n_prompt) else x[place] for place in range(len(x))]
                 x = torch.stack(rows)
-        return with_stream(output, x[None])
+        return with_stream(output, x[None].to(stream))
 
     return hook
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
-from harness.engine.timing import CLOCK
 from harness.errors import HarnessError
 from harness.evaluations.base import Evaluation, Stage
 from harness.evaluations.dictionary.records import metric_records
@@ -17,6 +16,7 @@ from harness.evaluations.older_identity import in_todays_form, with_older_digest
 from harness.evaluations.registry import EVALUATIONS
 from harness.evaluations.steering.judge_record import judge_record
 from harness.files.atomic import disk_error
+from harness.files.timing import CLOCK
 from harness.leaderboard.entry import Entry
 from harness.plugin.inputs import FILE
 from harness.run.bench import TaskBench

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.files.timing import CLOCK, READING
 from harness.fitting.batches import Asked, Batch, make_batch
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class FrozenModel:
         found = torch.full((len(self.texts),), torch.nan, dtype=torch.promote_types(self.model.dtype, torch.float32), device=self.model.device)
 
         def work(part: slice) -> torch.Tensor:
-            with torch.no_grad():
+            with CLOCK.part(READING, self.model.device, len(chosen[part])), torch.no_grad():
                 return self.answers(self.batch_of(chosen[part]))
 
         def alone(place: int) -> Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.files.timing import CLOCK, FITTING
 from harness.fitting.batches import Asked, make_batch
 from harness.fitting.frozen import FrozenModel, too_large
 
@@ -64,7 +65,8 @@ class Passes:
         for lot in self._lots(asked):
 
             def work(part: slice, lot: Sequence[Asked] = lot) -> _Passed:
-                return self._pass(parameters, lot[part], training)
+                with CLOCK.part(FITTING, self._frozen.model.device, len(lot[part]), whole=True):
+                    return self._pass(parameters, lot[part], training)
 
             def width(place: int, lot: Sequence[Asked] = lot) -> int:
                 return self._longest(lot[place]) * len(lot[place].texts)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harness.data.examples import Picked
 from harness.errors import DataError, OptionError
+from harness.files.timing import CLOCK, ENCODING
 
 if TYPE_CHECKING:
     from harness.contracts import Bench
@@ -106,7 +107,9 @@ def _means(bench: Bench, dictionary: str, features: Sequence[int] | NDArray[np.i
     columns = target.columns([int(feature) for feature in features])
     found = np.zeros((len(features), len(texts)))
     for place, x in bench.activations(Site(target.layer), texts):
-        if len(x):
+        if not len(x):
+            continue
+        with CLOCK.part(ENCODING):
             f = columns.activations(x)
             found[:, place] = (f.abs() if target.signed else f.clamp_min(0)).cpu().double().mean(dim=0).numpy()
     return found

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from harness.errors import DataError, ModelError, OptionError
+from harness.files.timing import CLOCK, READING
 from harness.interventions import Site
 from harness.model.loading import SubjectModel
 from harness.model.memory import Budget, TokenBudget, halving
@@ -191,10 +192,11 @@ def _batches(
 
 
 def _forward(model: SubjectModel, rows: Sequence[Row], chosen: list[int], site: Site, skip: int) -> ResidualBatch:
-    tokens, real = pad_right(model, [rows[i] for i in chosen])
-    counted = real.clone()
-    counted[:, :skip] = False
-    return ResidualBatch(tuple(chosen), tokens, _up_to(model, site, tokens, real), real, counted)
+    with CLOCK.part(READING, model.device, len(chosen)):
+        tokens, real = pad_right(model, [rows[i] for i in chosen])
+        counted = real.clone()
+        counted[:, :skip] = False
+        return ResidualBatch(tuple(chosen), tokens, _up_to(model, site, tokens, real), real, counted)
 
 
 def _up_to(model: SubjectModel, site: Site, tokens: torch.Tensor, real: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.files.timing import CLOCK, READING
 from harness.model.cache import CacheNames, cache_names
 from harness.model.loading import SubjectModel
 from harness.model.structure import hidden_of, with_hidden
@@ -90,7 +91,8 @@ class Continuation:
             self.model.unembedding.register_forward_pre_hook(lambda m, a: (a[0][:, -1:].contiguous(), *a[1:])),
         ]
         try:
-            output = self.model.hf(**self._arguments(tokens, cache), use_cache=cache is not None)
+            with CLOCK.part(READING, self.model.device, len(tokens)):
+                output = self.model.hf(**self._arguments(tokens, cache), use_cache=cache is not None)
         finally:
             for handle in handles:
                 handle.remove()

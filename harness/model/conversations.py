@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.files.timing import CLOCK, TOKENIZER
+
 if TYPE_CHECKING:
     from harness.model.loading import SubjectModel
 
@@ -30,6 +32,8 @@ def encoded_turns(model: SubjectModel, texts: list[Turns], limit: int) -> list[l
     Raises:
         ModelError: a text holds a token that the tokenizer knows and the model does not.
     """
-    prompts = [model.prompt(turns.instruction) for turns in texts]
-    answers = model.format.bodies([turns.answer for turns in texts])
-    return [model.check_tokens([*prompt, *answer[: max(0, limit - len(prompt))]][:limit]) for prompt, answer in zip(prompts, answers, strict=True)]
+    with CLOCK.part(TOKENIZER):
+        prompts = [model.prompt(turns.instruction) for turns in texts]
+        answers = model.format.bodies([turns.answer for turns in texts])
+        both = zip(prompts, answers, strict=True)
+        return [model.check_tokens([*prompt, *answer[: max(0, limit - len(prompt))]][:limit]) for prompt, answer in both]

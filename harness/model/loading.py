@@ -13,6 +13,7 @@ from torch import nn
 
 from harness.errors import ModelError
 from harness.files.progress import Progress
+from harness.files.timing import CLOCK, TOKENIZER
 from harness.interventions import Site
 from harness.model.attention import keep_caps
 from harness.model.devices import choose_devices, choose_dtype
@@ -149,7 +150,8 @@ class SubjectModel:
         Raises:
             ModelError: it holds a token that the tokenizer knows and the model does not.
         """
-        return self.check_tokens(self.format.plain(text, add_bos))
+        with CLOCK.part(TOKENIZER):
+            return self.check_tokens(self.format.plain(text, add_bos))
 
     def prompt(self, instruction: str, prefix: str = "") -> list[int]:
         """Return token ids of an instruction in one user turn, up to where the reply begins; ``prefix`` and a blank line stand before it.
@@ -159,11 +161,13 @@ class SubjectModel:
         Raises:
             ModelError: as :meth:`encode` does.
         """
-        return self.check_tokens(self.format.user(f"{prefix}\n\n{instruction}" if prefix else instruction))
+        with CLOCK.part(TOKENIZER):
+            return self.check_tokens(self.format.user(f"{prefix}\n\n{instruction}" if prefix else instruction))
 
     def chat(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation, up to where the assistant's reply begins (see :meth:`PromptFormat.chat`)."""
-        return self.check_tokens(self.format.chat(messages))
+        with CLOCK.part(TOKENIZER):
+            return self.check_tokens(self.format.chat(messages))
 
     def check_tokens(self, ids: Ids, where: str = "a text") -> Ids:
         """The token ids, all of which the model has an embedding for.
@@ -188,7 +192,8 @@ class SubjectModel:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of token ids: special tokens dropped, spaces left as they are."""
-        return self.format.decode(ids)
+        with CLOCK.part(TOKENIZER):
+            return self.format.decode(ids)
 
     # ------------------------------------------------------------------------------------------------------------------ inside
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from harness.errors import DataError, OptionError, StoreError
 from harness.files.shards import ShardedFiles, map_file
+from harness.files.timing import CLOCK, TOKENIZER
 
 if TYPE_CHECKING:
     from harness.model.loading import SubjectModel
@@ -148,5 +149,6 @@ def encoded(model: SubjectModel, texts: list[str], limit: int) -> list[list[int]
     Raises:
         ModelError: a text holds a token that the tokenizer knows and the model does not.
     """
-    prefix = list(model.format.prefix)
-    return [model.check_tokens((prefix + ids[:limit])[:limit]) for ids in model.format.bodies(texts)]
+    with CLOCK.part(TOKENIZER):
+        prefix = list(model.format.prefix)
+        return [model.check_tokens((prefix + ids[:limit])[:limit]) for ids in model.format.bodies(texts)]

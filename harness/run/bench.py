@@ -12,6 +12,7 @@ from harness.contracts import ResidualMeans, Workers
 from harness.errors import OptionError
 from harness.files.artifacts import ArtifactCache
 from harness.files.progress import Progress, set_current_progress
+from harness.files.timing import CLOCK
 from harness.interventions import Intervention, Positions, Site
 from harness.run import bench_concepts, bench_corpus, bench_dictionaries, bench_instructions, bench_model, facts
 from harness.run.bench_artifacts import artifact_key
@@ -19,6 +20,7 @@ from harness.run.bench_statistics import Statistics
 from harness.run.choices import Choices
 from harness.run.guard import DICTIONARIES, MODEL, Guard, handed_out
 from harness.run.model_services import ModelServices
+from harness.run.profile import LOADING
 from harness.run.warnings import Warnings
 from harness.store.manifest import DictionaryRef, ModelRef
 from harness.tasks.schema import Task
@@ -103,8 +105,9 @@ class TaskBench:
 
     @handed_out(MODEL)
     def model(self) -> SubjectModel:
-        model = bench_model.load_subject(self)
-        self.guard.watch("the subject model", model.hf, self._forget_model, [model.tokenizer, model.format, model], MODEL)
+        with CLOCK.part(LOADING):
+            model = bench_model.load_subject(self)
+            self.guard.watch("the subject model", model.hf, self._forget_model, [model.tokenizer, model.format, model], MODEL)
         return model
 
     def _forget_model(self) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import DataError
+from harness.files.timing import CLOCK
 from harness.run.core_bench import CoreBench
 from harness.run.guard import read_only
+from harness.run.profile import CORPUS
 from harness.tasks.find import is_elsewhere, resolve
 from harness.tasks.schema import CorpusTable
 from harness.types import Document, digest
@@ -53,7 +55,7 @@ def corpus_digest(bench: CoreBench) -> str:
 
 def read_corpus(bench: CoreBench) -> Corpus:
     """Return the corpus, indexed, and warn of what in it could not be read."""
-    with bench.progress.gauge("indexing the corpus") as gauge:
+    with bench.progress.gauge("indexing the corpus") as gauge, CLOCK.part(CORPUS):
         corpus = open_corpus(bench, gauge)
         skipped = corpus.n_skipped
     if skipped:
@@ -96,7 +98,7 @@ def tokens(bench: CoreBench) -> TokenTable:
     limit = bench.token_limit
 
     def compute(folder: Path) -> None:
-        with bench.progress.gauge("tokenising the corpus") as gauge:
+        with bench.progress.gauge("tokenising the corpus") as gauge, CLOCK.part(CORPUS):
             texts = (document.text for document in bench.corpus)
             try:
                 if bench.conversations:
@@ -123,7 +125,8 @@ def split(bench: CoreBench) -> TextSplit:
     def compute(folder: Path) -> None:
         bench.progress.step("splitting the corpus")
         order = bench.rng("held-out-texts").permutation(len(bench.corpus))
-        split_texts(bench.corpus_tokens, (document.text for document in bench.corpus), order, bench.corpus.parts).save(folder)
+        with CLOCK.part(CORPUS):
+            split_texts(bench.corpus_tokens, (document.text for document in bench.corpus), order, bench.corpus.parts).save(folder)
 
     found = TextSplit.load(bench.own_artifact({"kind": "text-split", "version": FORMAT, "seed": bench.seed}, compute))
     read_only(found)

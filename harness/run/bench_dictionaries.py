@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from harness.errors import DictionaryError, TaskError, UnknownNameError
+from harness.files.timing import CLOCK, OPENING
 from harness.interventions import Site
 from harness.run.core_bench import CoreBench
 from harness.run.guard import DICTIONARIES
@@ -57,7 +58,8 @@ def open_dictionaries(bench: CoreBench, forget: Callable[[], None]) -> TaskDicti
     from harness.run.trained import TaskDictionaries, trainers
 
     def watch(name: str, dictionary: Dictionary) -> None:
-        bench.guard.watch(f"dictionary {name}", dictionary.sae, forget, [dictionary], DICTIONARIES)
+        with CLOCK.part(OPENING):
+            bench.guard.watch(f"dictionary {name}", dictionary.sae, forget, [dictionary], DICTIONARIES)
 
     loaded = _loaded(bench, watch)
     files = {name: (lambda dictionary=dictionary: dictionary) for name, dictionary in loaded.items()}

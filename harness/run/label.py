@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.contracts import Abstains
 from harness.errors import OptionError, PluginError, StoreError
+from harness.files.timing import CLOCK
 from harness.labelling.passages import with_passages
 from harness.plugin.calls import PluginName
 from harness.run.abstaining import ABSTAINED, reasons_of, without
@@ -17,6 +18,7 @@ from harness.run.bench import TaskBench
 from harness.run.concept_check import explained, note_problems
 from harness.run.notes import note_versions
 from harness.run.plan import PlannedPlugin
+from harness.run.profile import LABELERS
 from harness.run.run import Run
 from harness.store import RunStore
 from harness.store.manifest import Manifest, MethodRecord
@@ -59,11 +61,13 @@ def _label(run: Run, labeler: PlannedPlugin) -> None:
     note_versions(run.store, run.warnings, "labels", [labeler.registered.made_by])
     followed = None if labeler.follows is None or run.bench.concept_mode == "fixed" else _chosen_by(run, labeler.follows)
     run.bench.answered = {other.identity_key: run.store.labelings(other.key) or () for other in run.planned.labelers if other.follows is None}
-    answers = labeler.instance.label(run.bench, run.bench.concepts if followed is None else followed)
+    with CLOCK.part(LABELERS):
+        answers = labeler.instance.label(run.bench, run.bench.concepts if followed is None else followed)
     answers = checked(labeler, answers, run.bench, followed)
     if _shows_passages(run, labeler):
         run.progress.step(f"reading the passages on which the features of {name} fire")
-        answers = with_passages(run.bench, answers, run.bench.known_statistics)
+        with CLOCK.part(LABELERS):
+            answers = with_passages(run.bench, answers, run.bench.known_statistics)
     run.store.add_labelings(labeler.key, explained(answers, run.bench))
 
 

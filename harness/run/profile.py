@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.engine.timing import CLOCK, STEPS
+from harness.engine.timing import STEPS
 from harness.errors import StoreError
+from harness.files.timing import CLOCK
 
 if TYPE_CHECKING:
     from harness.model.loading import SubjectModel
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 PROFILE, MODEL = "profile", "profile: model"
 """Kinds of the notes that hold what a stage took in one command, and what each step of decoding reads."""
 
-LOADING, STEERERS, JUDGE, STORE, OTHER = "loading the model", "steerers", "judge", "store", "other"
-"""Parts beside the engine's: steerers prepare, and give their interventions; the judge is waited for; values are written."""
+LOADING, CORPUS = "loading the model", "corpus"
+"""The model's weights are opened; the corpus is indexed, its tokens are written, and it is split."""
+LABELERS, STEERERS, DETECTORS, METRICS = "labelers", "steerers", "detectors", "metrics"
+"""What plugins compute themselves: the model's passes, tokens and dictionaries are parts of their own."""
+JUDGE, STORE, OTHER = "judge", "store", "other"
+"""The judge is waited for; values are written."""
 
 
 @dataclass(frozen=True)

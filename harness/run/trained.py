@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.engine.timing import CLOCK
 from harness.files.progress import Progress
+from harness.files.timing import CLOCK
 from harness.run.known_trainings import note_trained
 from harness.run.throughput import TRAINING, remember_rate, training_name
 from harness.run.training_data import VERSION, TrainingBench, TrainingData, training_data
@@ -112,7 +112,7 @@ def fitted(
 
     device = torch.device("cuda" if data.device.type == "cuda" else "cpu")
     begun, before, tokens = (folder / CHECKPOINT_FILE).exists(), time.monotonic(), 0
-    with progress.gauge(f"training dictionary {name}") as gauge, CLOCK.part(TRAINING):
+    with progress.gauge(f"training dictionary {name}") as gauge, CLOCK.part(TRAINING, whole=True):
 
         def report(state: TrainProgress) -> None:
             nonlocal tokens

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from harness.contracts import Bench
-from harness.engine.timing import CLOCK
 from harness.errors import DataError
 from harness.files.progress import Progress
+from harness.files.timing import CLOCK
 from harness.files.version import own_version
 from harness.interventions import Site
 from harness.run.choices import Choices
@@ -207,7 +207,7 @@ def _collecting(data: TrainingData, folder: Path) -> Iterator[Callable[[int], No
         if not begun:  # else an earlier process has collected some of them
             remember_rate(collecting_name(data.bench.task, data.device.type), n, time.monotonic() - before)
 
-    with CLOCK.part(COLLECTING):
+    with CLOCK.part(COLLECTING, whole=True):
         yield took
 
 

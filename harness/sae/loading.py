@@ -10,6 +10,7 @@ import torch
 
 from harness.errors import DictionaryError
 from harness.files.progress import Progress
+from harness.files.timing import CLOCK, OPENING
 from harness.hub.source import commit_in
 from harness.sae.checks import (
     Stated,
@@ -30,6 +31,7 @@ from harness.sae.on_the_hub import fetch_folder, fetch_from, is_repository
 from harness.sae.registry import as_published, check_registered, from_registry, neuronpedia_name, source_of
 
 
+@CLOCK.part(OPENING)
 def load(
     path_or_name: str | Path,
     *,

@@ -92,7 +92,7 @@ def edit_kinds(model: SubjectModel, folder: Path | None = None) -> list[EditKind
     streams: tuple[Stream, ...] = ("attention", "mlp")
     if all(_has(model, Site(middle, stream)) for stream in streams):
         kinds += [EditKind(f"add to {stream}", (AddVector(Site(middle, stream), v),)) for stream in streams]
-        clamp = ClampFeature(Site(high, "attention"), plain, 3, size, Positions(prompt=False, last=2))
+        clamp = ClampFeature(Site(high, "attention"), plain, 3, 2 * size, Positions(prompt=False, last=2))
         kinds += [EditKind("clamp at attention", (clamp,)), EditKind("first two and last at mlp", (AddVector(Site(middle, "mlp"), v, ends),))]
     if folder is not None:
         kinds += _with_adapter(model, folder, AddVector(at, v))
@@ -161,7 +161,7 @@ def prompt_tokens(model: SubjectModel, n: int) -> list[int]:
 
 
 def _with_adapter(model: SubjectModel, folder: Path, edit: Edit) -> list[EditKind]:
-    made = random_adapter(model, folder)
+    made = random_adapter(model, folder, 0.4)
     return [] if made is None else [EditKind("an adapter", (), made), EditKind("an adapter and a vector", (edit,), made)]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harness.engine.timing import EDITS, PROMPTS, SAMPLING, STEPS, TOKENIZER
+from harness.files.timing import ENCODING, READING
 from harness.store import RunStore
 
 
@@ -27,7 +28,8 @@ def test_parts_add_up_and_every_token_was_decoded_in_a_step(harness: Callable[..
         assert sum(stage["seconds"].values()) == pytest.approx(stage["wall"], rel=0.01, abs=1e-3)
         assert min(stage["seconds"].values()) >= 0
     generate = stages["steering: generate"]
-    assert {PROMPTS, STEPS, EDITS, SAMPLING, TOKENIZER, "store", "steerers", "loading the model", "other"} <= generate["seconds"].keys()
+    assert {PROMPTS, STEPS, EDITS, SAMPLING, TOKENIZER, "store", "steerers", "other"} <= generate["seconds"].keys()
+    assert {READING, ENCODING, TOKENIZER, "corpus", "labelers"} <= stages["label"]["seconds"].keys()
     with RunStore.open(run, read_only=True) as store:
         texts, dtype = list(store.generations().values()), store.manifest.model.dtype
     assert generate["rows"][PROMPTS] == len(texts)
@@ -38,6 +40,22 @@ def test_parts_add_up_and_every_token_was_decoded_in_a_step(harness: Callable[..
     assert decoding["model"]["dtype"] == dtype
     assert decoding["share"] == pytest.approx(decoding["machine"]["seconds"] / decoding["reached"]["seconds"])
     assert {"this machine", "NVIDIA H100 SXM 80GB"} <= decoding["devices"].keys()
+
+
+def test_what_detectors_and_metrics_do_is_told_apart(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
+    env = {"HARNESS_CACHE": str(tmp_path / "cache")}
+    plugins = ("--labeler", "calibf1", "--detector", "sae:pool=mean", "--detector", "diff-mean", "--detector", "prompt", "--metric", "reconstruction")
+    command = ("eval", *plugins, "--no-controls", "--limit", "1", "--task", tiny_task, "--out", tmp_path, "--quiet")
+    assert harness(*command, env=env).code == 0
+    stages = {stage["stage"]: stage for stage in harness("profile", "last", "--out", tmp_path, "--no-limits", "--json").json["stages"]}
+    assert list(stages) == ["label", "detection: detect", "dictionary: measure"]
+    for stage in stages.values():
+        assert sum(stage["seconds"].values()) == pytest.approx(stage["wall"], rel=0.01, abs=1e-3)
+    detect, measure = stages["detection: detect"], stages["dictionary: measure"]
+    assert {READING, TOKENIZER, ENCODING, "detectors", "store"} <= detect["seconds"].keys()
+    assert {READING, EDITS, "opening dictionaries", "metrics", "store"} <= measure["seconds"].keys()
+    assert stages["label"]["rows"][READING] >= 160, "the corpus was read"
+    assert detect["rows"][READING] >= 2 * detect["calls"]["detectors"]
 
 
 def test_the_screen_has_a_table_for_each_question(harness: Callable[..., Any], run: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import DataError, EngineError, OptionError
+from harness.files.timing import CLOCK, FITTING, READING
 from harness.fitting.batches import Batch
 from harness.fitting.frozen import FrozenModel
 from harness.fitting.learner import Parameters
@@ -74,7 +75,9 @@ def by_hand(model: SubjectModel, training: TrainingSet, concept: int, schedule: 
 )
 def test_a_concept_gets_what_a_plain_loop_gives(tiny_model: SubjectModel, schedule: Schedule) -> None:
     training = stories(tiny_model)
+    before = CLOCK.spent.copy()
     pupils = trained(tiny_model, Adding(tiny_model, Site(2)), training, schedule)
+    assert {FITTING, READING} == CLOCK.spent.less(before).calls.keys()
     losses, vector = by_hand(tiny_model, training, 1, schedule, 2)
     assert pupils[1].curve.losses == pytest.approx(losses, rel=1e-5)
     torch.testing.assert_close(pupils[1].parameters[VECTOR].detach(), vector, rtol=1e-3, atol=1e-4)

@@ -14,7 +14,7 @@ from harness.engine.torch_loop import TorchEngine
 from harness.errors import EngineError
 from harness.model.loading import SubjectModel, load_model
 from harness.testing.edit_kinds import edit_kinds
-from harness.testing.engine_checks import Report, verify
+from harness.testing.engine_checks import TOLERANCE, Report, verify
 from harness.testing.engine_faults import faults, layer_off, misses_decoded, neighbours
 from harness.testing.toy import toy_model
 
@@ -69,6 +69,17 @@ def test_an_engine_with_a_fault_fails(model: SubjectModel, wrong: Callable[..., 
     assert any("decoded" in failure for failure in found.failures())
     assert any("text" in failure for failure in found.failures())
     assert not found.verdict("0").passed
+
+
+def test_in_fewer_bits_is_allowed_what_rounding_does(tmp_path: Path) -> None:
+    model = load_model(toy_model(tmp_path), device="cpu", dtype="bfloat16")
+    found = report(model, TorchEngine, few(model))
+    assert found.failures() == []
+    for check, by_kind in found.allowed.items():
+        assert all(found.differences[check][kind] <= far < found.moved["add a vector"].steps for kind, far in by_kind.items())
+        assert min(by_kind.values()) > TOLERANCE
+    engine = type("Wrong", (_Wrong,), {"wrong": staticmethod(misses_decoded)})
+    assert any("decoded, add to generated tokens" in failure for failure in report(model, engine, few(model)).failures())
 
 
 def test_an_engine_that_hides_faults_fails(model: SubjectModel) -> None:

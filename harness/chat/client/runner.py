@@ -14,6 +14,7 @@ from harness.chat.client.account import Account
 from harness.chat.client.cache import ReplyCache
 from harness.chat.client.dispatch import Sending
 from harness.chat.values import ChatReply, ChatRequest, RequestFailed
+from harness.files.timing import API, CLOCK
 
 
 class Halted(Exception):
@@ -70,7 +71,7 @@ class Runner(Account):
                 sending.start()
                 if self._halting:  # it may have been asked for before there was anything to end
                     sending.halt()
-                while (answer := sending.out.get()) is not None:
+                while (answer := _next(sending)) is not None:
                     yield answer
                 if sending.error is not None:
                     raise sending.error
@@ -80,3 +81,8 @@ class Runner(Account):
                 sending.stop()
                 self._sending = None
                 atexit.unregister(sending.stop)
+
+
+def _next(sending: Sending) -> tuple[str, ChatReply | RequestFailed] | None:
+    with CLOCK.part(API):
+        return sending.out.get()

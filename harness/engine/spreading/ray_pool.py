@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -32,6 +33,9 @@ ADDRESS = "RAY_ADDRESS"
 SKIPPED, WORKER_DIED = "RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed while executing a task"
 """Environment variable of Ray's: what it does not print in the driver; and the message that is kept out so. ``log_to_driver`` does not reach it, and
 the executor itself says what became of a worker that died. All else that Ray's own processes say is shown, such as that memory ran out."""
+
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Actor:
@@ -165,7 +169,7 @@ class RayPool:
             return None
         except self._ray.exceptions.RayError as error:
             self._drop(place)
-            return Event(place, "lost", value=" ".join(str(error).split())[:300])
+            return Event(place, "lost", value=_said(error))
         if kind == "ready":
             check_same_code(value)
             self.facts[place] = value
@@ -181,6 +185,12 @@ class RayPool:
     def _check_open(self) -> None:
         if not self._end.alive:
             raise EngineError("the workers have been ended", hint="run the same command again")
+
+
+def _said(error: Exception) -> str:
+    """Return what an error of Ray's says, for people; where an actor could not be made, its last line, which is what happened in the actor."""
+    lines = [line for line in map(str.strip, _COLOURS.sub("", str(error)).splitlines()) if line]
+    return " ".join(lines[-1:] if "creation task" in lines[0] else lines)[:300] if lines else type(error).__name__
 
 
 def _connect(address: str | None) -> tuple[Any, bool]:
@@ -223,6 +233,8 @@ def _check_reachable(where: str) -> None:
 
 def _no_cluster(where: str, error: Exception) -> EngineError:
     hint = f"begin one with `ray start --head`, or leave --ray-address and {ADDRESS} out"
+    if where != "auto":  # by which Ray shows the token of this user, if there is one; elsewhere it asks to be told
+        hint += "; where the cluster asks for a token, set RAY_AUTH_MODE=token"
     return EngineError(f"there is no Ray cluster at {where} ({' '.join(str(error).split())[:300]})", given=where, hint=hint)
 
 

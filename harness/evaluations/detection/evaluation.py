@@ -12,10 +12,12 @@ from harness.evaluations.detection.records import pack, texts_record
 from harness.evaluations.detection.rows import DETECT, TEXTS, detection_rows, item_id
 from harness.evaluations.detection.texts import DetectionTexts, detection_texts
 from harness.evaluations.detection.work import score_texts
+from harness.files.timing import CLOCK
 from harness.leaderboard.entry import Row
 from harness.run.label import labelings_of
 from harness.run.notes import note_executor, note_versions
 from harness.run.prepare import prepare_shared
+from harness.run.profile import CORPUS, DETECTORS
 from harness.run.run import Run
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
@@ -65,7 +67,8 @@ class Detection:
         texts = _texts(run)
         own = {name: [x for x in found if x.concept.id in texts.concepts] for name, found in labelings.items()}
         try:
-            prepare_shared(run, [(d.name, d.detector, own[name]) for name, d in planned.items()])
+            with CLOCK.part(DETECTORS):
+                prepare_shared(run, [(d.name, d.detector, own[name]) for name, d in planned.items()])
             with run.progress.task("detecting", total=len(missing)) as advance:
                 for name, detection in planned.items():
                     wanted = [labeling for labeling in own[name] if item_id(name, labeling.id) in missing]
@@ -89,7 +92,8 @@ def _texts(run: Run) -> DetectionTexts:
     for method in run.manifest.methods_of("detection"):
         for labeling in labelings_of(method, run.manifest, run.store):
             concepts.setdefault(labeling.concept.id, _with_keywords(run, labeling))
-    return detection_texts(run.bench, list(concepts.values()))
+    with CLOCK.part(CORPUS):
+        return detection_texts(run.bench, list(concepts.values()))
 
 
 def _with_keywords(run: Run, labeling: Labeling) -> Concept:

@@ -13,6 +13,8 @@ from harness.errors import PluginError
 from harness.evaluations.detection.aspects import ASPECTS
 from harness.evaluations.detection.records import NO_KEYWORDS, REPORT, THRESHOLD
 from harness.evaluations.detection.texts import DetectionTexts
+from harness.files.timing import CLOCK
+from harness.run.profile import DETECTORS
 from harness.types import Labeling
 
 if TYPE_CHECKING:
@@ -57,7 +59,8 @@ def score_texts(
 
 
 def _scores(detector: Detector, labelings: Sequence[Labeling], texts: TextSet, who: object) -> NDArray[np.float64]:
-    given: Any = detector.scores(labelings, texts)
+    with CLOCK.part(DETECTORS):
+        given: Any = detector.scores(labelings, texts)
     allowed = f"float64 of the shape {[len(labelings), len(texts)]}"
     if given is None or (isinstance(given, np.ndarray) and np.iscomplexobj(given)):
         raise PluginError(f"{who}: scores returned {'None' if given is None else 'complex numbers'}", given=given, allowed=allowed)

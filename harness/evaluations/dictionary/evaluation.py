@@ -12,10 +12,12 @@ from harness.evaluations.dictionary.pace import Pace, measuring_name, opening_na
 from harness.evaluations.dictionary.records import all_subjects, record_id, seeds_of, subjects_of, unmeasured
 from harness.evaluations.dictionary.rows import MEASURE, dictionary_rows, keep_digest
 from harness.evaluations.dictionary.subjects import open_subject, unmet
+from harness.files.timing import CLOCK, OPENING
 from harness.leaderboard.entry import Row
 from harness.run.notes import chat_news, note_versions
 from harness.run.plan import PlannedMetric
 from harness.run.prepare import note_usage
+from harness.run.profile import METRICS
 from harness.run.run import Run
 from harness.run.spending import Meter
 from harness.sae.subject import DictionarySubject
@@ -79,7 +81,7 @@ def _outcomes(run: Run, stage: Stage, missing: Container[str], pace: Pace) -> It
         ]
         if not wanted:
             continue
-        with pace.timed(opening_name(bench, device)):
+        with pace.timed(opening_name(bench, device)), CLOCK.part(OPENING):
             subject = open_subject(bench, ref, everybody)
         keep_digest(run.store, [name for name, _, _ in wanted], subject.dictionary.digest)
         for name, planned, seed in wanted:
@@ -105,7 +107,7 @@ def _measured(run: Run, planned: PlannedMetric, subject: DictionarySubject, seed
         return Measurement(None, reason=why, parts=dict.fromkeys(instance.traits.parts), part_reasons=dict.fromkeys(instance.traits.parts, why))
     meter = Meter(instance)
     try:
-        with chat_news(run.progress):
+        with chat_news(run.progress), CLOCK.part(METRICS):
             found = instance.measure(run.bench, subject, seed)
     finally:
         note_usage(run, meter, run.planned.called(planned.metric))  # also of what was paid for before an interrupt or an error

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from harness.engine.timing import CLOCK
+from harness.files.timing import CLOCK
 from harness.run.bench import TaskBench
 from harness.run.plan import PlannedPlugin
 from harness.run.throughput import COLLECTING, TRAINING, remember_rate

@@ -14,7 +14,7 @@ from harness.evaluations.steering.interventions import Asked, edited_texts, inte
 from harness.run.label import labelings_of
 from harness.run.notes import note_executor, note_versions
 from harness.run.prepare import prepare_shared
-from harness.run.profile import LOADING, STEERERS, note_model
+from harness.run.profile import STEERERS, note_model
 from harness.run.run import Run
 from harness.run.throughput import remember
 from harness.store import RunStore
@@ -44,8 +44,7 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
     asked = {trial.method_id for trial in trials if trial.id in wanted}
     steerers = [part for m in run.planned.methods if m.method.id in asked for part in m.steerer.parts]
     note_versions(run.store, run.warnings, "texts", [steerer.registered.made_by for steerer in steerers])
-    with CLOCK.part(LOADING):
-        model = run.bench.model
+    model = run.bench.model
     with CLOCK.part(STEERERS):
         requests = _requests(run, trials)
     prompts = {request.id: request.prompt_ids for request in requests}
@@ -92,8 +91,7 @@ def _requests(run: Run, trials: Sequence[Trial]) -> list[GenerationRequest]:
         concept = asked[trial.method_id, trial.labeling_id, trial.strength].labeling.concept.text
         words = run.manifest.protocol.asking(concept, intervention.prompt_prefix), trial.instruction_id
         if words not in prompts:
-            with CLOCK.part(TOKENIZER):
-                prompts[words] = run.bench.model.prompt(instructions[trial.instruction_id], prefix=words[0])
+            prompts[words] = run.bench.model.prompt(instructions[trial.instruction_id], prefix=words[0])
         requests.append(GenerationRequest(trial.id, prompts[words], trial.seed, tuple(intervention.edits), intervention.adapter))
     return requests
 

@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from harness.contracts import Priced, RatesMeanwhile, Work
-from harness.engine.timing import CLOCK
 from harness.errors import HarnessError
 from harness.evaluations.steering.judge_record import judge_record
 from harness.evaluations.steering.rate import prepare_judge, shown_of
+from harness.files.timing import CLOCK
 from harness.judging.ratings import check_rating
 from harness.run.notes import chat_news
 from harness.run.plan import PlannedPlugin
@@ -155,7 +155,7 @@ class _Rating(contextlib.AbstractContextManager["_Rating"]):
     def _send(self, texts: Sequence[Generation]) -> None:
         self._open.update({text.trial_id: text for text in texts})
         try:
-            with CLOCK.part(JUDGE):
+            with CLOCK.part(JUDGE, whole=True):
                 self._instance.send([self._shown(text) for text in texts])
         except HarnessError as error:
             self._failed(error)
@@ -185,7 +185,7 @@ class _Rating(contextlib.AbstractContextManager["_Rating"]):
             raise _JudgeFailed(error) from error
         while True:
             try:
-                with CLOCK.part(JUDGE):
+                with CLOCK.part(JUDGE, whole=True):
                     given = next(ratings)
                 found = check_rating(self._judge.registered.who, given, self._open)
             except StopIteration:

@@ -9,10 +9,10 @@ from itertools import islice
 from typing import TypeVar
 
 from harness.contracts import Judge, Priced, Work
-from harness.engine.timing import CLOCK
 from harness.errors import JudgeError
 from harness.evaluations.steering.judge_record import examine_first, judge_record, warn_untrusted
 from harness.files.progress import Progress
+from harness.files.timing import CLOCK
 from harness.judging.ratings import check_rating
 from harness.run.bench import TaskBench
 from harness.run.notes import chat_news, note_versions
@@ -166,7 +166,7 @@ def _clocked(ratings: Iterable[Rating]) -> Iterator[Rating]:
     iterator = iter(ratings)
     while True:
         try:
-            with CLOCK.part(JUDGE):
+            with CLOCK.part(JUDGE, whole=True):
                 found = next(iterator)
         except StopIteration:
             return

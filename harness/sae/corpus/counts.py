@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import DictionaryError
+from harness.files.timing import CLOCK, ENCODING
 from harness.model.memory import Budget, halving
 from harness.sae.dictionary import CHUNK_ELEMENTS, Dictionary
 
@@ -164,7 +165,8 @@ class Meter:
     @torch.no_grad()
     def _looked_at(self, x: Tensor) -> Active:
         try:
-            return self._active(x.to(self.dictionary.device, self.dictionary.dtype))
+            with CLOCK.part(ENCODING):
+                return self._active(x.to(self.dictionary.device, self.dictionary.dtype))
         except BaseException:
             self._hidden = None
             raise
@@ -172,9 +174,10 @@ class Meter:
     @torch.no_grad()
     def _count(self, x: Tensor) -> Active:
         """Return the active features of ``x``. Where that fails, nothing was counted, and the room for encodings is free."""
-        x = x.to(self.dictionary.device, self.dictionary.dtype)
         try:
-            return self._counted(x, self._active(x))
+            with CLOCK.part(ENCODING):  # on CUDA finding the active features waits for the device
+                x = x.to(self.dictionary.device, self.dictionary.dtype)
+                return self._counted(x, self._active(x))
         except BaseException:
             self._hidden = None
             raise

@@ -15,6 +15,7 @@ from harness.engine.executors import LocalExecutor, generate
 from harness.engine.spreading.choice import Spread
 from harness.engine.spreading.executor import SpreadExecutor
 from harness.engine.spreading.opening import open_executor
+from harness.engine.spreading.ray_pool import _said
 from harness.engine.torch_loop import TorchEngine
 from harness.errors import EngineError
 from harness.interventions import Site
@@ -42,6 +43,12 @@ def test_a_cluster_that_is_not_there_is_said(tiny_model: SubjectModel) -> None:
         with pytest.raises(EngineError) as error:
             list(executor.map(TorchEngine(tiny_model), [[GenerationRequest("r", [1], 0)]], SAMPLED))
         assert error.value.given == address
+
+
+def test_of_an_actor_that_cannot_be_made_is_told_what_happened_in_it() -> None:
+    made = "The actor died because of an error raised in its creation task, \x1b[36mray::Actor.__init__()\x1b[39m (pid=7)\nTraceback:\n  line 3\n"
+    assert _said(RuntimeError(f"{made}ModuleNotFoundError: No module named 'harness'\n")) == "ModuleNotFoundError: No module named 'harness'"
+    assert _said(RuntimeError("The actor died\n\tpid: 7\nkilled by \x1b[31mSIGKILL\x1b[0m.")) == "The actor died pid: 7 killed by SIGKILL."
 
 
 def test_texts_are_those_of_the_single_process_also_when_an_actor_is_killed(

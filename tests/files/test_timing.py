@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from harness.engine import timing
-from harness.engine.timing import Clock
+from harness.files import timing
+from harness.files.timing import Clock
 
 
 @pytest.fixture
@@ -28,12 +28,22 @@ def test_what_a_part_within_takes_is_not_counted_twice(clock: Clock) -> None:
     assert (clock.spent.calls, clock.spent.rows) == ({"model": 1, "edits": 2}, {"model": 3})
 
 
+def test_a_whole_part_has_what_parts_within_take(clock: Clock) -> None:
+    with clock.part("judge", whole=True), clock.part("model", rows=3), clock.part("tokenizer"):  # 0 … 1
+        pass
+    with clock.part("model", rows=2):
+        pass
+    assert clock.spent == timing.Spent({"judge": 1.0, "model": 1.0}, {"judge": 1, "model": 1}, {"model": 2})
+
+
 def test_a_part_that_fails_is_counted_and_closed(clock: Clock) -> None:
     with pytest.raises(KeyError), clock.part("model"):
         raise KeyError
+    with pytest.raises(KeyError), clock.part("whole", whole=True):
+        raise KeyError
     with clock.part("sampling"):
         pass
-    assert clock.spent.seconds == {"model": 1.0, "sampling": 1.0}
+    assert clock.spent.seconds == {"model": 1.0, "whole": 1.0, "sampling": 1.0}
 
 
 def test_what_was_spent_since_leaves_out_what_was_not(clock: Clock) -> None:
