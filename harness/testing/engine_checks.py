@@ -237,7 +237,7 @@ class _Checks:
 
     def measure_rounding(self, rounded: ReferenceEngine) -> None:
         """Allow for what rounding does to the reference (:data:`ROUNDING`)."""
-        for found, checks in ((self.prompt(rounded), ("prompt",)), (self.alone(rounded), ("decoded", "no cache", "alone"))):
+        for found, checks in ((self.prompt(rounded), ("prompt",)), (self.alone(rounded), ("decoded", "no cache", "alone", "greedy"))):
             finite = {kind: far if math.isfinite(far) else 0.0 for kind, far in found.items()}  # what overflows is allowed nobody
             least = max(TOLERANCE, USUAL * median(finite.values()))
             for check in checks:
