@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from harness.data.corpora.labels import LabelTable
     from harness.data.split import Part
     from harness.data.texts import TextSet
-    from harness.engine.base import Engine, Executor, Generated, GenerationRequest
+    from harness.engine.base import Engine, Generated, GenerationRequest
     from harness.model.activations import Row
     from harness.model.loading import SubjectModel
     from harness.sae.corpus.collect import CorpusStatistics
@@ -63,6 +63,8 @@ class TaskBench:
     guard: Guard = field(default_factory=Guard, repr=False)
     answered: Mapping[str, Sequence[Labeling | Abstention]] = field(default_factory=dict, init=False, repr=False)
     """What the run's labelers have answered, by their ``identity_key``; see :meth:`answers`."""
+    rows: int | None = field(default=None, init=False, repr=False)
+    """How many rows the engine decodes together, where that is settled; see :meth:`settle_rows`."""
 
     # ------------------------------------------------------------------------------------------------ what the task fixes
 
@@ -206,13 +208,21 @@ class TaskBench:
     @handed_out(MODEL)
     def services(self) -> ModelServices:
         """Return what is computed with the subject model."""
-        return ModelServices(self.model, self.task.file.decoding.decoding(), self.choices.engine, self.choices.spread)
+        return ModelServices(self.model, self.task.file.decoding.decoding(), self.choices.engine, self.choices.spread, self.rows)
 
-    @property
-    def known_executor(self) -> Executor | None:
-        """Return who spreads the engine's work, where there was any; nothing is loaded for it."""
+    def settle_rows(self, rows: int) -> None:
+        """Have the engine decode so many rows together; said before workers begin, they begin with that."""
+        from harness.engine.base import Batching
+
+        self.rows = rows
         services = self.__dict__.get("services")
-        return None if services is None else vars(services).get("executor")
+        if services is not None and isinstance(services.engine, Batching):
+            services.engine.batch_size = rows
+
+    def end_workers(self) -> Mapping[str, Json]:
+        """As :meth:`harness.run.model_services.ModelServices.end_workers`; nothing is loaded for it."""
+        services = self.__dict__.get("services")
+        return {} if services is None else services.end_workers()
 
     @handed_out(MODEL)
     def engine(self) -> Engine:
@@ -234,6 +244,10 @@ class TaskBench:
 
     @property
     def workers(self) -> Workers | None:
+        from harness.engine.spreading.choice import SINGLE
+
+        if self.choices.spread.executor == SINGLE or self.synthetic is not None:
+            return None  # no model is loaded to say that
         self.guard.settle()
         return self.services.workers
 

@@ -4,7 +4,7 @@ Texts and logits come by the run's engine, activations and mean residuals by the
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.contracts import ResidualMeans, Workers
 from harness.errors import EngineError
 from harness.interventions import Intervention, Site
-from harness.types import Decoding
+from harness.types import Decoding, Json
 
 if TYPE_CHECKING:
     import torch
@@ -52,19 +52,21 @@ class ModelServices:
         decoding: the task's.
         engine_name: of the run's engine; None stands for the usual one.
         spread: over which workers its work is spread; None: none.
+        rows: that the engine decodes together; None: as many as it takes by itself.
     """
 
     model: SubjectModel
     decoding: Decoding
     engine_name: str | None = None
     spread: Spread | None = None
+    rows: int | None = None
 
     @cached_property
     def engine(self) -> Engine:
         """Return the run's engine."""
         from harness.engine.choice import DEFAULT, open_engine
 
-        return open_engine(self.model, self.engine_name or DEFAULT)
+        return open_engine(self.model, self.engine_name or DEFAULT, batch_size=self.rows)
 
     @cached_property
     def executor(self) -> Executor:
@@ -74,6 +76,14 @@ class ModelServices:
         from harness.run.spread_engine import open_guarded
 
         return open_executor(self.spread or Spread(), open_guarded)
+
+    def end_workers(self) -> Mapping[str, Json]:
+        """End the workers, and return what a reader of the run may want to know of them; further work begins others. Empty where there are none."""
+        executor: Executor | None = vars(self).pop("executor", None)
+        if executor is None:
+            return {}
+        executor.close()
+        return executor.facts()
 
     def generate(
         self, requests: Sequence[GenerationRequest], decoding: Decoding | None = None, only: Container[str] | None = None
