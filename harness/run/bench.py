@@ -18,7 +18,7 @@ from harness.run.bench_artifacts import artifact_key
 from harness.run.bench_statistics import Statistics
 from harness.run.choices import Choices
 from harness.run.guard import DICTIONARIES, MODEL, Guard, handed_out
-from harness.run.model_services import ModelServices
+from harness.run.model_services import ModelServices, end
 from harness.run.warnings import Warnings
 from harness.store.manifest import DictionaryRef, ModelRef
 from harness.tasks.schema import Task
@@ -102,6 +102,7 @@ class TaskBench:
     # ------------------------------------------------------------------------------------------------ model and dictionaries
 
     synthetic = cached_property(bench_model.synthetic_source)
+    _workers_without_model = cached_property(bench_model.workers_without_model)
 
     @handed_out(MODEL)
     def model(self) -> SubjectModel:
@@ -221,7 +222,9 @@ class TaskBench:
 
     def end_workers(self) -> Mapping[str, Json]:
         """As :meth:`harness.run.model_services.ModelServices.end_workers`; nothing is loaded for it."""
-        services = self.__dict__.get("services")
+        services, others = self.__dict__.get("services"), self.__dict__.pop("_workers_without_model", None)
+        if others is not None:
+            return end(others.executor)
         return {} if services is None else services.end_workers()
 
     @handed_out(MODEL)
@@ -246,10 +249,10 @@ class TaskBench:
     def workers(self) -> Workers | None:
         from harness.engine.spreading.choice import SINGLE
 
-        if self.choices.spread.executor == SINGLE or self.synthetic is not None:
+        if self.choices.spread.executor == SINGLE:
             return None  # no model is loaded to say that
         self.guard.settle()
-        return self.services.workers
+        return self.services.workers if self.synthetic is None else self._workers_without_model
 
     def activations(self, site: Site | None = None, texts: TextSet | Samples | None = None) -> Iterator[tuple[int, torch.Tensor]]:
         self.guard.settle()
