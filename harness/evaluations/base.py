@@ -23,11 +23,14 @@ class Stage:
         source: under which its outcomes are kept. A stage that is done again (by another judge) has another source.
         again: whether its work is asked for in each run of the program, also where nothing is missing: it tries again what failed, and collects
             what is pending.
+        spread: whether workers may do some of its work (``--executor``). Then such stages come before all others, and the workers end after them:
+            they hold memory that a judge may need.
     """
 
     name: str
     source: str
     again: bool = False
+    spread: bool = False
 
 
 class Evaluation(Protocol):

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
+from harness.engine.spreading.choice import SINGLE
 from harness.errors import HarnessError
 from harness.evaluations.base import Evaluation, Stage
 from harness.evaluations.dictionary.records import metric_records
 from harness.evaluations.entry import make_entry
 from harness.evaluations.older_identity import in_todays_form, with_older_digests
 from harness.evaluations.registry import EVALUATIONS
+from harness.evaluations.steering.decoding import settle_rows
 from harness.evaluations.steering.judge_record import judge_record
 from harness.files.atomic import disk_error
 from harness.files.timing import CLOCK
@@ -22,7 +24,7 @@ from harness.plugin.inputs import FILE
 from harness.run.bench import TaskBench
 from harness.run.label import label_all
 from harness.run.manifest import make_manifest
-from harness.run.notes import note_verdict
+from harness.run.notes import EXECUTOR, note_verdict
 from harness.run.plan import Plan
 from harness.run.preflight import check_values
 from harness.run.profile import STORE, timed
@@ -122,15 +124,31 @@ def evaluate(run: Run) -> Entry:
     _settle(run)
     if run.manifest.methods_of("steering"):
         note_verdict(run.store, run.bench.artifacts.root, run.manifest)
+    settle_rows(run)
     labeled = run.store.labeled_by()
-    with timed(run.store, "label", lambda: run.store.labeled_by() != labeled):
-        label_all(run)
-    for evaluation in EVALUATIONS:
-        if evaluation.wanted(run.manifest):
-            for stage in evaluation.stages(run):
-                perform(run, evaluation, stage)
+    try:
+        with timed(run.store, "label", lambda: run.store.labeled_by() != labeled):
+            label_all(run)
+        for evaluation, stage in _in_order(run):
+            if not stage.spread:
+                _end_workers(run)
+            perform(run, evaluation, stage)
+    finally:
+        _end_workers(run)
     judge = run.planned.judge
     return conclude(run, None if judge is None else judge_record(run, judge))
+
+
+def _in_order(run: Run) -> list[tuple[Evaluation, Stage]]:
+    """Return the stages of a run, a kind of evaluation after the other; with workers those that they take part in come first."""
+    stages = [(evaluation, stage) for evaluation in EVALUATIONS if evaluation.wanted(run.manifest) for stage in evaluation.stages(run)]
+    return stages if run.bench.choices.spread.executor == SINGLE else sorted(stages, key=lambda one: not one[1].spread)
+
+
+def _end_workers(run: Run) -> None:
+    """End the workers, where there are any, and keep who they were: nothing that is still to be done is theirs."""
+    if facts := run.bench.end_workers():
+        run.store.note(EXECUTOR, facts)
 
 
 def _settle(run: Run) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import re
@@ -135,6 +136,34 @@ def locked(path: Path, what: str, say: Say = logger.info) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def own_folder(parent: Path) -> Iterator[Path]:
+    """Hold a folder below ``parent`` that no other process holds: the first of ``0``, ``1``, …, made where it is missing.
+
+    What a process leaves there that ends before its time, the next one finds.
+
+    Raises:
+        OSError: the disk refuses, or the file system has no locks.
+    """
+    from filelock import FileLock, Timeout
+
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count():
+        lock = FileLock(parent / f"{number}.lock", thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        except NotImplementedError as error:
+            raise OSError(str(error)) from error
+        try:
+            (parent / str(number)).mkdir(exist_ok=True)
+            yield parent / str(number)
+        finally:
+            lock.release()
+        return
 
 
 def put_in_place(new: Path, folder: Path) -> None:

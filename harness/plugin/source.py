@@ -36,6 +36,7 @@ _NOT_COMPUTING = {
     "evaluations/steering/stored.py",
     "evaluations/steering/side_effects", "engine/spreading", "evaluations/detection/aspects.py", "evaluations/judge_aspects.py", "scoring/aspects.py",
     "evaluations/detection/rows.py", "evaluations/detection/score.py", "evaluations/dictionary/rows.py", "evaluations/dictionary/score.py",
+    "evaluations/dictionary/spread.py", "run/spread_training.py",
     "evaluations/dictionary/foresee.py", "evaluations/dictionary/pace.py", "run/known_trainings.py", "run/foreseen_trainings.py",
     "run/check_task.py", "run/estimate.py", "run/notes.py", "run/profile.py", "run/protocol.py", "run/provenance.py", "run/roofline.py",
     "run/spending.py", "run/throughput.py", "run/warnings.py", "model/footprint.py", "model/limits.py", "engine/timing.py",

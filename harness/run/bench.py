@@ -19,7 +19,7 @@ from harness.run.bench_artifacts import artifact_key
 from harness.run.bench_statistics import Statistics
 from harness.run.choices import Choices
 from harness.run.guard import DICTIONARIES, MODEL, Guard, handed_out
-from harness.run.model_services import ModelServices
+from harness.run.model_services import ModelServices, end
 from harness.run.profile import LOADING
 from harness.run.warnings import Warnings
 from harness.store.manifest import DictionaryRef, ModelRef
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from harness.data.corpora.labels import LabelTable
     from harness.data.split import Part
     from harness.data.texts import TextSet
-    from harness.engine.base import Engine, Executor, Generated, GenerationRequest
+    from harness.engine.base import Engine, Generated, GenerationRequest
     from harness.model.activations import Row
     from harness.model.loading import SubjectModel
     from harness.sae.corpus.collect import CorpusStatistics
@@ -65,6 +65,8 @@ class TaskBench:
     guard: Guard = field(default_factory=Guard, repr=False)
     answered: Mapping[str, Sequence[Labeling | Abstention]] = field(default_factory=dict, init=False, repr=False)
     """What the run's labelers have answered, by their ``identity_key``; see :meth:`answers`."""
+    rows: int | None = field(default=None, init=False, repr=False)
+    """How many rows the engine decodes together, where that is settled; see :meth:`settle_rows`."""
 
     # ------------------------------------------------------------------------------------------------ what the task fixes
 
@@ -102,6 +104,7 @@ class TaskBench:
     # ------------------------------------------------------------------------------------------------ model and dictionaries
 
     synthetic = cached_property(bench_model.synthetic_source)
+    _workers_without_model = cached_property(bench_model.workers_without_model)
 
     @handed_out(MODEL)
     def model(self) -> SubjectModel:
@@ -209,13 +212,23 @@ class TaskBench:
     @handed_out(MODEL)
     def services(self) -> ModelServices:
         """Return what is computed with the subject model."""
-        return ModelServices(self.model, self.task.file.decoding.decoding(), self.choices.engine, self.choices.spread)
+        return ModelServices(self.model, self.task.file.decoding.decoding(), self.choices.engine, self.choices.spread, self.rows)
 
-    @property
-    def known_executor(self) -> Executor | None:
-        """Return who spreads the engine's work, where there was any; nothing is loaded for it."""
+    def settle_rows(self, rows: int) -> None:
+        """Have the engine decode so many rows together; said before workers begin, they begin with that."""
+        from harness.engine.base import Batching
+
+        self.rows = rows
         services = self.__dict__.get("services")
-        return None if services is None else vars(services).get("executor")
+        if services is not None and isinstance(services.engine, Batching):
+            services.engine.batch_size = rows
+
+    def end_workers(self) -> Mapping[str, Json]:
+        """As :meth:`harness.run.model_services.ModelServices.end_workers`; nothing is loaded for it."""
+        services, others = self.__dict__.get("services"), self.__dict__.pop("_workers_without_model", None)
+        if others is not None:
+            return end(others.executor)
+        return {} if services is None else services.end_workers()
 
     @handed_out(MODEL)
     def engine(self) -> Engine:
@@ -237,8 +250,12 @@ class TaskBench:
 
     @property
     def workers(self) -> Workers | None:
+        from harness.engine.spreading.choice import SINGLE
+
+        if self.choices.spread.executor == SINGLE:
+            return None  # no model is loaded to say that
         self.guard.settle()
-        return self.services.workers
+        return self.services.workers if self.synthetic is None else self._workers_without_model
 
     def activations(self, site: Site | None = None, texts: TextSet | Samples | None = None) -> Iterator[tuple[int, torch.Tensor]]:
         self.guard.settle()

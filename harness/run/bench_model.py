@@ -13,6 +13,7 @@ from harness.store.manifest import ModelRef
 if TYPE_CHECKING:
     import torch
 
+    from harness.contracts import Workers
     from harness.data.texts import TextSet
     from harness.model.loading import SubjectModel
     from harness.sae.synthetic.source import Samples, SyntheticSource
@@ -27,6 +28,19 @@ def synthetic_source(bench: CoreBench) -> SyntheticSource | None:
     from harness.sae.synthetic.source import SyntheticSource
 
     return SyntheticSource(table.config, table.samples, choose_device(bench.choices.device))
+
+
+def workers_without_model(bench: CoreBench) -> Workers:
+    """Return the workers of a task of synthetic activations: processes with no model, for work that needs none."""
+    from harness.engine.spreading.executor import EngineWorkers, SpreadExecutor
+    from harness.engine.spreading.opening import open_executor
+    from harness.engine.spreading.recipe import NoModel
+    from harness.run.spread_engine import open_guarded
+
+    executor = open_executor(bench.choices.spread, open_guarded)
+    assert isinstance(executor, SpreadExecutor)
+    assert bench.synthetic is not None
+    return EngineWorkers(executor, NoModel(bench.synthetic.device))
 
 
 def load_subject(bench: CoreBench) -> SubjectModel:

@@ -4,7 +4,7 @@ Texts and logits come by the run's engine, activations and mean residuals by the
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 from harness.contracts import ResidualMeans, Workers
 from harness.errors import EngineError
 from harness.interventions import Intervention, Site
-from harness.types import Decoding
+from harness.types import Decoding, Json
 
 if TYPE_CHECKING:
     import torch
 
     from harness.engine.base import Engine, Executor, Generated, GenerationRequest
     from harness.engine.spreading.choice import Spread
+    from harness.engine.spreading.work import HasModel
     from harness.files.progress import Progress
     from harness.files.shards import ShardedFiles
     from harness.model.activations import Row
     from harness.model.loading import SubjectModel
+    from harness.model.memory import TokenBudget
 
 Tokens = Sequence["np.ndarray[Any, np.dtype[np.int64]]"]
 """Texts as token ids."""
@@ -43,6 +45,54 @@ def read_means(folder: Path) -> ResidualMeans:
         return ResidualMeans(saved["means"], saved["tokens"], float(saved["norm"]))
 
 
+def end(executor: Executor) -> Mapping[str, Json]:
+    """End what an executor has begun, and return what a reader of the run may want to know of it."""
+    executor.close()
+    return executor.facts()
+
+
+@dataclass(frozen=True, eq=False)
+class MeansWork:
+    """Texts whose mean vectors are wanted, read here or by a worker (:class:`harness.engine.spreading.work.Work`).
+
+    Attributes:
+        rows: token ids of each, the longest first.
+        places: of these in the corpus.
+        site: where.
+        skip: leading tokens that do not count.
+    """
+
+    rows: Tokens
+    places: NDArray[np.int64]
+    site: Site
+    skip: int
+
+    @property
+    def names(self) -> Sequence[str]:
+        return (f"means of texts from {self.places[0]}",)
+
+    def do(self, engine: HasModel) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
+        from harness.model.memory import TokenBudget
+        from harness.sae.corpus.sweep import BUDGET
+
+        yield self.names[0], self.read(engine.model, TokenBudget(BUDGET))
+
+    def read(self, model: SubjectModel, budget: TokenBudget) -> dict[str, NDArray[Any]]:
+        """Return the parts that are kept of these texts (:data:`_PARTS`)."""
+        from harness.sae.corpus.sweep import sweep
+
+        means = np.zeros((len(self.rows), model.d_model), dtype=np.float32)
+        counted: list[int] = []
+        norms: list[float] = []
+        for batch in sweep(model, self.rows, self.site, token_budget=budget, skip=self.skip, numbers=self.places):
+            for x, usual in zip(batch.x, batch.counted, strict=True):
+                vectors = x[usual].float()
+                means[len(counted)] = vectors.mean(dim=0).cpu().numpy()
+                counted.append(len(vectors))
+                norms.append(float(vectors.norm(dim=-1).sum()))
+        return {name: np.asarray(part, dtype=_PARTS[name]) for name, part in zip(_PARTS, (means, counted, norms), strict=True)}
+
+
 @dataclass(eq=False)
 class ModelServices:
     """See the module.
@@ -52,19 +102,21 @@ class ModelServices:
         decoding: the task's.
         engine_name: of the run's engine; None stands for the usual one.
         spread: over which workers its work is spread; None: none.
+        rows: that the engine decodes together; None: as many as it takes by itself.
     """
 
     model: SubjectModel
     decoding: Decoding
     engine_name: str | None = None
     spread: Spread | None = None
+    rows: int | None = None
 
     @cached_property
     def engine(self) -> Engine:
         """Return the run's engine."""
         from harness.engine.choice import DEFAULT, open_engine
 
-        return open_engine(self.model, self.engine_name or DEFAULT)
+        return open_engine(self.model, self.engine_name or DEFAULT, batch_size=self.rows)
 
     @cached_property
     def executor(self) -> Executor:
@@ -74,6 +126,11 @@ class ModelServices:
         from harness.run.spread_engine import open_guarded
 
         return open_executor(self.spread or Spread(), open_guarded)
+
+    def end_workers(self) -> Mapping[str, Json]:
+        """End the workers, and return what a reader of the run may want to know of them; further work begins others. Empty where there are none."""
+        executor: Executor | None = vars(self).pop("executor", None)
+        return {} if executor is None else end(executor)
 
     def generate(
         self, requests: Sequence[GenerationRequest], decoding: Decoding | None = None, only: Container[str] | None = None
@@ -132,27 +189,22 @@ class ModelServices:
         from harness.files.shards import ShardedFiles, remove_shards
         from harness.model.activations import row_lengths
         from harness.model.memory import TokenBudget
-        from harness.sae.corpus.sweep import BLOCK, BUDGET, SHARD_TOKENS, sweep, sweep_shards
+        from harness.sae.corpus.shard import in_order
+        from harness.sae.corpus.sweep import BLOCK, BUDGET, SHARD_TOKENS, sweep_shards
 
         if (folder / MEANS).is_file():  # it was finished, and killed while the parts were removed
             return remove_shards(folder, list(_PARTS))
         files = ShardedFiles(folder, list(_PARTS), [str(site), len(tokens), self.model.digest, BLOCK, BUDGET, SHARD_TOKENS, skip])
         shards, budget = list(sweep_shards(tokens, skip=skip, block=BLOCK)), TokenBudget(BUDGET)
         done = sum(map(len, shards[: len(files.notes)]))
+        missing = shards[len(files.notes) :]
+        works = (MeansWork([np.asarray(tokens[int(text)]) for text in shard], shard, site, skip) for shard in missing)
         with progress.task("reading the corpus", int((row_lengths(tokens) > skip).sum()), done) as advance:
-            for shard in shards[len(files.notes) :]:
-                means = np.zeros((len(shard), self.model.d_model), dtype=np.float32)
-                counted: list[int] = []
-                norms: list[float] = []
-                for batch in sweep(self.model, tokens, site, texts=shard, token_budget=budget, skip=skip):
-                    for x, usual in zip(batch.x, batch.counted, strict=True):
-                        vectors = x[usual].float()
-                        means[len(counted)] = vectors.mean(dim=0).cpu().numpy()
-                        counted.append(len(vectors))
-                        norms.append(float(vectors.norm(dim=-1).sum()))
-                    advance(len(batch.rows))
-                parts = {"part-means": means, "part-tokens": counted, "part-norms": norms}
-                files.append({name: np.asarray(part, dtype=_PARTS[name]) for name, part in parts.items()}, None)
+            workers = self.workers
+            found = (work.read(self.model, budget) for work in works) if workers is None else in_order(works, workers.do)
+            for shard, parts in zip(missing, found, strict=True):
+                files.append(parts, None)
+                advance(len(shard))
         self._finish_means(files, np.concatenate([np.empty(0, np.int64), *shards]), len(tokens))
 
     def _finish_means(self, files: ShardedFiles, order: NDArray[np.int64], n: int) -> None:

@@ -14,14 +14,13 @@ from harness.files.version import DISTRIBUTION, own_version
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.engine.base import Executor
     from harness.store import RunStore
     from harness.store.manifest import Manifest
 
 VERDICT = "engine verified"
 """The note that holds what `harness engines verify` found."""
 EXECUTOR = "executor"
-"""The note that holds which workers made texts, once for each time that a run went on."""
+"""The note that holds which workers made parts of a run, once for each time that they were begun."""
 
 
 @contextlib.contextmanager
@@ -59,13 +58,6 @@ def note_verdict(store: RunStore, cache: Path, manifest: Manifest) -> None:
     verdict = None if engine is None else find(cache, engine[0], engine[1], manifest.model.digest)
     if verdict is not None and asdict(verdict) not in [note.value for note in store.notes(VERDICT)]:
         store.note(VERDICT, asdict(verdict))
-
-
-def note_executor(store: RunStore, executor: Executor) -> None:
-    """Keep who made texts where that was not this process alone, and end what did: workers hold a model each, which nothing needs any more."""
-    executor.close()
-    if facts := executor.facts():
-        store.note(EXECUTOR, facts)
 
 
 def note_versions(store: RunStore, warn: Callable[[str], None], part: str, distributions: Iterable[tuple[str, str]]) -> None:

@@ -42,6 +42,8 @@ class GuardedEngine:
 def open_guarded(recipe: Recipe, device: str) -> Any:
     """Return the recipe's engine, watched. A worker opens its engine by this."""
     engine: Any = recipe.open(device)
+    if engine.model is None:
+        return engine
     guard = Guard()
     guard.watch("the subject model of a worker", engine.model.hf, lambda: None, [engine.model.tokenizer])
     return GuardedEngine(engine, guard)

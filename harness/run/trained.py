@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,32 @@ class TaskDictionaries(Mapping[str, "Dictionary"]):
         return name in self._makers  # Mapping's own would train it to find out
 
 
+@dataclass(frozen=True, eq=False)
+class TableTraining:
+    """One training of a ``[[train]]`` table.
+
+    Attributes:
+        data: what is trained on.
+        config: how.
+        snapshots: numbers of tokens after which the dictionary is kept as it is, too.
+        key: under which all that comes of it is kept as one artifact of ``data``.
+    """
+
+    data: TrainingData
+    config: TrainConfig
+    snapshots: tuple[int, ...]
+    key: Json
+
+
+def training_of(bench: TrainingBench, table: TrainTable, seed: int, control: str = "none") -> TableTraining:
+    """Return a training of a table; nothing is collected or trained. Raises DataError, ModelError as :func:`training_data`."""
+    data = training_data(bench, table)
+    config, snapshots = data.config(table, seed, control), table.snapshots if control == "none" else ()
+    kept: dict[str, Json] = {"snapshots": list(snapshots)} if snapshots else {}
+    key: Json = {"kind": "trained-dictionary", "version": VERSION, "layer": table.layer, "config": config.identity, **data.key, **kept}
+    return TableTraining(data, config, snapshots, key)
+
+
 def trainers(bench: TrainingBench, tables: Sequence[TrainTable], progress: Progress) -> dict[str, Callable[[], Dictionary]]:
     """Return what trains each dictionary of the ``[[train]]`` tables, snapshots and controls among them, by name; nothing is trained yet."""
 
@@ -81,16 +108,13 @@ def trained(
     import harness.sae
     from harness.sae.training.train import snapshot_folder
 
-    data = training_data(bench, table)
-    config = data.config(table, seed, control)
-    snapshots = table.snapshots if control == "none" else ()
+    training = training_of(bench, table, seed, control)
+    data, config = training.data, training.config
 
     def compute(folder: Path) -> None:
-        fitted(data, name, config, data.collect(config, progress), folder, progress, snapshots)
+        fitted(data, name, config, data.collect(config, progress), folder, progress, training.snapshots)
 
-    kept: dict[str, Json] = {"snapshots": list(snapshots)} if snapshots else {}
-    key = {"kind": "trained-dictionary", "version": VERSION, "layer": table.layer, "config": config.identity, **data.key, **kept}
-    folder = data.artifact(key, compute)
+    folder = data.artifact(training.key, compute)
     dictionary = harness.sae.load(folder if snapshot is None else snapshot_folder(folder, snapshot), device=str(data.device))
     note_trained(bench.task, bench.choices, table, name, folder, dictionary)
     how = "trained by the task" if control == "none" else f"{control}, trained by the task"

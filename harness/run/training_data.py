@@ -137,10 +137,13 @@ class _Texts(TrainingData):
         """Return the residual stream: 2 bytes × d_model × tokens in the cache."""
         from harness.sae.training.activations import harvest
 
+        workers = self.bench.workers
+
         def found(folder: Path, advance: Callable[[int, int], None] | None = None) -> Harvest:
             return harvest(
                 self.bench.model, self.rows, Site(self.layer), folder,
                 skip=config.skip, outlier=config.outlier, token_budget=config.token_budget, advance=advance,
+                spread=None if workers is None else workers.do,
             )  # fmt: skip
 
         def compute(folder: Path) -> None:
@@ -204,7 +207,7 @@ def _collecting(data: TrainingData, folder: Path) -> Iterator[Callable[[int], No
     begun, before = any(folder.iterdir()), time.monotonic()
 
     def took(n: int) -> None:
-        if not begun:  # else an earlier process has collected some of them
+        if not begun and data.bench.workers is None:  # else others have collected some of them
             remember_rate(collecting_name(data.bench.task, data.device.type), n, time.monotonic() - before)
 
     with CLOCK.part(COLLECTING, whole=True):

@@ -6,8 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+from helpers.copied_workers import copied_workers
 from helpers.runs import run_of
 
+from harness.engine.spreading.processes import ProcessPool
+from harness.evaluations.steering import evaluation as steering
 from harness.store import RunStore
 
 EVAL = ("eval", "--labeler", "calibf1", "--steerer", "sae-clamp")
@@ -72,6 +76,44 @@ def test_a_run_made_by_workers_is_the_run(
         (facts,) = [note.value for note in store.notes("executor")]
         assert (facts["executor"], facts["workers"], facts["devices"]) == ("processes", 1, ["cpu"])
         assert "executor" not in store.manifest.command["choices"]
+
+
+def test_workers_begin_once_for_all_that_a_run_asks_of_them(
+    harness: Callable[..., Any], tiny_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that goes on, on a machine that would decode other rows together, without the fit: reading, texts and detection by the same worker."""
+    copied_workers(monkeypatch)
+    command = ("eval", "--steerer", "diff-mean", "--detector", "diff-mean", "--task", tiny_task, "--concepts", "girl,big", "--no-controls", "--quiet")
+    monkeypatch.setattr("harness.engine.torch_loop.usual_rows", lambda model: 6)
+    assert harness(*command, "--out", tmp_path / "whole").code == 0
+    with monkeypatch.context() as patch:
+        left, real = iter(range(3)), steering.text_outcome
+
+        def three(text: Any) -> Any:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return real(text)
+
+        patch.setattr(steering, "text_outcome", three)
+        assert harness(*command, "--out", tmp_path / "on").code != 0
+    assert len(texts(tmp_path / "on")) == 3
+    begun, ended, real_begin, real_end = [], [], ProcessPool.begin, ProcessPool.close
+    monkeypatch.setattr(ProcessPool, "begin", lambda pool, place: (begun.append(place), real_begin(pool, place)))
+    monkeypatch.setattr(ProcessPool, "close", lambda pool: (ended.append(pool), real_end(pool)))
+    monkeypatch.setattr("harness.engine.torch_loop.usual_rows", lambda model: 5)
+    monkeypatch.setattr(steering, "ratings", lambda *given: (ended.append("rating"), iter(()))[1])
+    spread = ("--out", tmp_path / "on", "--executor", "processes", "--workers", "1")
+    assert harness(*command, *spread, env={"HARNESS_CACHE": str(tmp_path / "cache")}).code == 0
+    assert begun == [0]
+    assert ended[-1] == "rating"
+    assert len(ended) == 2, "it ends before texts are rated"
+    assert texts(tmp_path / "on") == texts(tmp_path / "whole")
+    found = []
+    for out in ("whole", "on"):
+        with RunStore.open(run_of(tmp_path / out), read_only=True) as store:
+            found.append({one.item_id: one.value for one in store.outcomes("detect")})
+            assert len(store.notes("executor")) == (out == "on")
+    assert found[0] == found[1] != {}
 
 
 def test_what_workers_cannot_do_is_one_line_and_is_done_by_the_next_run(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from harness.engine.base import Chunk, Engine, Generated, check_requests
 from harness.engine.spreading.choice import Spread
-from harness.engine.spreading.recipe import Opener, Portable, Recipe, open_plainly, recipe_of
+from harness.engine.spreading.recipe import NoModel, Opener, Portable, Recipe, open_plainly, recipe_of
 from harness.engine.spreading.schedule import Schedule
 from harness.engine.spreading.station import Facts
 from harness.engine.spreading.work import Generate, Work
@@ -18,7 +18,7 @@ from harness.types import Decoding, Json
 if TYPE_CHECKING:
     from harness.model.loading import SubjectModel
 
-OpenPool: TypeAlias = "Callable[[Spread, Recipe, Opener, SubjectModel], Any]"
+OpenPool: TypeAlias = "Callable[[Spread, Recipe, Opener, SubjectModel | None], Any]"
 
 
 class SpreadExecutor:
@@ -53,12 +53,12 @@ class SpreadExecutor:
             engine.run(chunk, decoding)  # checked, and never iterated
         return (text for _, text in self.spread_out(engine, [Generate(chunk, decoding) for chunk in chunks]))
 
-    def spread_out(self, engine: Engine, works: Sequence[Work]) -> Iterator[tuple[str, Any]]:
+    def spread_out(self, engine: Engine | NoModel, works: Sequence[Work]) -> Iterator[tuple[str, Any]]:
         """Yield the parts of pieces of work, done by engines like this one; see :meth:`harness.engine.spreading.schedule.Schedule.run`."""
         if not works:
             return
         recipe = recipe_of(engine)
-        assert isinstance(engine, Portable)
+        assert isinstance(engine, Portable | NoModel)
         if self._pool is None or recipe != self._recipe or engine.model is not self._model:
             self.close()
             self._pool, self._recipe, self._model = self._open_pool(self.spread, recipe, self._opener, engine.model), recipe, engine.model
@@ -108,7 +108,7 @@ class EngineWorkers:
     """
 
     executor: SpreadExecutor
-    engine: Engine
+    engine: Engine | NoModel
 
     def refuses(self, work: Work) -> str | None:
         from harness.engine.spreading.packing import refusal
@@ -117,6 +117,8 @@ class EngineWorkers:
             recipe_of(self.engine)
         except EngineError as error:
             return error.message
+        if isinstance(self.engine, NoModel):
+            return refusal(work, self.engine.device)
         assert isinstance(self.engine, Portable)
         return refusal(work, self.engine.model.device, self.engine.model)
 

@@ -31,6 +31,19 @@ class Portable(Engine, Protocol):
 
 
 @dataclass(frozen=True)
+class NoModel:
+    """What stands in an engine's place where there is no language model, as on a task of synthetic activations; driver and workers have it.
+
+    Attributes:
+        device: where vectors are.
+    """
+
+    device: torch.device
+    model: None = None
+    name: str = "none"
+
+
+@dataclass(frozen=True)
 class Recipe:
     """An engine, as another process opens it.
 
@@ -40,7 +53,7 @@ class Recipe:
         dtype: of its weights.
         digest: of its weights: what a worker has loaded must have the same.
         home: the driver's device. Tensors that lie there lie on the worker's own device afterwards.
-        engine: the engine's name.
+        engine: the engine's name; that of :class:`NoModel` for none.
         settings: see :class:`Portable`.
         devices: over how many devices its layers are spread.
     """
@@ -68,29 +81,35 @@ class Recipe:
             raise ModelError(message, given=model.digest, allowed=self.digest, hint="give all machines the same files")
         return model
 
-    def open(self, device: torch.device | str) -> Engine:
+    def open(self, device: torch.device | str) -> Engine | NoModel:
         """Return the engine. Raises ModelError as :meth:`load`."""
         from harness.engine.choice import open_engine
 
+        if self.engine == NoModel.name:
+            from harness.model.devices import choose_device
+
+            return NoModel(choose_device(str(device)))
         return open_engine(self.load(device), self.engine, **self.settings)
 
 
-Opener = Callable[[Recipe, str], Engine]
+Opener = Callable[[Recipe, str], "Engine | NoModel"]
 """Opens a recipe on a device; defined in a module, since workers are told its name."""
 
 
-def open_plainly(recipe: Recipe, device: str) -> Engine:
+def open_plainly(recipe: Recipe, device: str) -> Engine | NoModel:
     """Return the recipe's engine."""
     return recipe.open(device)
 
 
-def recipe_of(engine: Engine) -> Recipe:
+def recipe_of(engine: Engine | NoModel) -> Recipe:
     """Return how another process opens an engine like this one.
 
     Raises:
         EngineError: it cannot: the engine works elsewhere, or its model was not loaded from files.
     """
     hint = "leave --executor out"
+    if isinstance(engine, NoModel):
+        return Recipe("", None, "float32", "", str(engine.device), engine.name)
     if not isinstance(engine, Portable):
         raise EngineError(f"the engine {engine.name} cannot be spread over workers", given=engine.name, hint=hint)
     model = engine.model

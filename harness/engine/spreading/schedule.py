@@ -229,7 +229,7 @@ class Schedule:
                 self._done(piece, place)
         elif event.kind == "failed":
             self._free(place)
-            if piece is not None:
+            if piece is not None and piece.left:  # else another worker has done it meanwhile
                 _raise_users(event.value)
                 piece.trace = event.value.trace
                 self._fail(piece, event.value.text)

@@ -10,6 +10,8 @@ from harness.engine.base import Chunk, Engine, Generated
 from harness.types import Decoding
 
 if TYPE_CHECKING:
+    import torch
+
     from harness.model.loading import SubjectModel
 
 _T = TypeVar("_T")
@@ -49,6 +51,12 @@ class HasModel(Protocol):
     """A worker's engine, as far as work needs one that generates nothing."""
 
     model: SubjectModel
+
+
+def device_of(engine: Any) -> torch.device:
+    """Return where a worker's engine computes, one of no model among them."""
+    found: torch.device = engine.device if engine.model is None else engine.model.device
+    return found
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ from harness.evaluations.detection.work import score_texts
 from harness.files.timing import CLOCK
 from harness.leaderboard.entry import Row
 from harness.run.label import labelings_of
-from harness.run.notes import note_executor, note_versions
+from harness.run.notes import note_versions
 from harness.run.prepare import prepare_shared
 from harness.run.profile import CORPUS, DETECTORS
 from harness.run.run import Run
@@ -34,7 +34,7 @@ class Detection:
         return bool(manifest.methods_of("detection"))
 
     def stages(self, run: Run) -> Sequence[Stage]:
-        return (Stage(DETECT, ""),)
+        return (Stage(DETECT, "", spread=True),)
 
     def items(self, run: Run, stage: Stage) -> Sequence[Item]:
         """Return a labeling of a method, with the texts that have its concept; a concept that cannot be scored has none.
@@ -66,21 +66,17 @@ class Detection:
         note_versions(run.store, run.warnings, "detection", [d.detector.registered.made_by for d in planned.values()])
         texts = _texts(run)
         own = {name: [x for x in found if x.concept.id in texts.concepts] for name, found in labelings.items()}
-        try:
-            with CLOCK.part(DETECTORS):
-                prepare_shared(run, [(d.name, d.detector, own[name]) for name, d in planned.items()])
-            with run.progress.task("detecting", total=len(missing)) as advance:
-                for name, detection in planned.items():
-                    wanted = [labeling for labeling in own[name] if item_id(name, labeling.id) in missing]
-                    run.progress.step(f"detecting with {detection.name}")
-                    found = score_texts(detection.detector.instance, wanted, texts, detection.detector.registered.who)
-                    for labeling, scores in found:
-                        value = {part: pack(numbers) for part, numbers in scores.items()}
-                        yield Outcome(item_id(name, labeling.id), stage.source, "done", value)
-                        advance(1)
-        finally:
-            if (executor := run.bench.known_executor) is not None:
-                note_executor(run.store, executor)
+        with CLOCK.part(DETECTORS):
+            prepare_shared(run, [(d.name, d.detector, own[name]) for name, d in planned.items()])
+        with run.progress.task("detecting", total=len(missing)) as advance:
+            for name, detection in planned.items():
+                wanted = [labeling for labeling in own[name] if item_id(name, labeling.id) in missing]
+                run.progress.step(f"detecting with {detection.name}")
+                found = score_texts(detection.detector.instance, wanted, texts, detection.detector.registered.who)
+                for labeling, scores in found:
+                    value = {part: pack(numbers) for part, numbers in scores.items()}
+                    yield Outcome(item_id(name, labeling.id), stage.source, "done", value)
+                    advance(1)
 
     def score(self, manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> Sequence[Row]:
         return detection_rows(manifest, store)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from harness.contracts import Priced, Work
-from harness.errors import PluginError
 from harness.evaluations.base import Stage
+from harness.evaluations.dictionary.measure import measured
 from harness.evaluations.dictionary.pace import Pace, measuring_name, opening_name
 from harness.evaluations.dictionary.records import all_subjects, record_id, seeds_of, subjects_of, unmeasured
 from harness.evaluations.dictionary.rows import MEASURE, dictionary_rows, keep_digest
-from harness.evaluations.dictionary.subjects import open_subject, unmet
+from harness.evaluations.dictionary.spread import Wanted, by_workers
+from harness.evaluations.dictionary.subjects import open_subject
 from harness.files.timing import CLOCK, OPENING
 from harness.leaderboard.entry import Row
 from harness.run.notes import chat_news, note_versions
@@ -24,7 +26,7 @@ from harness.sae.subject import DictionarySubject
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
 from harness.store.values import Item, Outcome
-from harness.types import EvaluationKind, Measurement, canonical_json
+from harness.types import EvaluationKind, Measurement
 
 
 class DictionaryEvaluation:
@@ -36,7 +38,7 @@ class DictionaryEvaluation:
         return bool(manifest.metrics)
 
     def stages(self, run: Run) -> Sequence[Stage]:
-        return (Stage(MEASURE, ""),)
+        return (Stage(MEASURE, "", spread=True),)
 
     def items(self, run: Run, stage: Stage) -> Sequence[Item]:
         return [
@@ -51,13 +53,17 @@ class DictionaryEvaluation:
         ]
 
     def work(self, run: Run, stage: Stage, items: Sequence[Item]) -> Iterator[Outcome]:
-        """Yield the outcomes dictionary by dictionary, so that each is opened once for all of its metrics."""
+        """Yield the outcomes dictionary by dictionary, so that each is opened once for all of its metrics; those that workers make come first."""
         plan, missing = run.planned, {item.id for item in items}
         note_versions(run.store, run.warnings, "metrics", [planned.metric.registered.made_by for planned in plan.metrics])
         _approve(run)
+        done: set[str] = set()
         pace = Pace()
         try:
-            yield from _outcomes(run, stage, missing, pace)
+            for outcome in by_workers(run, stage, _wanted(run, missing)):
+                done.add(outcome.item_id)
+                yield outcome
+            yield from _outcomes(run, stage, missing - done, pace)
         finally:
             pace.keep()
 
@@ -65,30 +71,35 @@ class DictionaryEvaluation:
         return dictionary_rows(manifest, store)
 
 
+def _wanted(run: Run, missing: Container[str]) -> list[Wanted]:
+    """Return the measurements whose items are ``missing`` (ids), dictionary by dictionary."""
+    plan, bench = run.planned, run.bench
+    return [
+        Wanted(name, ref, planned, seed)
+        for ref in all_subjects(plan, bench)
+        for planned in plan.metrics
+        if ref in subjects_of(planned, bench)
+        for seed in seeds_of(planned, bench)
+        if (name := record_id(planned.metric, ref, seed)) in missing
+    ]
+
+
 def _outcomes(run: Run, stage: Stage, missing: Container[str], pace: Pace) -> Iterator[Outcome]:
-    """Yield the outcomes of the items ``missing`` (ids)."""
+    """Yield the outcomes of the items ``missing`` (ids), made in this process."""
     from harness.model.devices import choose_device
 
-    plan, bench = run.planned, run.bench
-    everybody, device = all_subjects(plan, bench), choose_device(bench.choices.device).type
-    for ref in run.progress.track(everybody, "measuring dictionaries", len(everybody)):
-        wanted = [
-            (name, planned, seed)
-            for planned in plan.metrics
-            if ref in subjects_of(planned, bench)
-            for seed in seeds_of(planned, bench)
-            if (name := record_id(planned.metric, ref, seed)) in missing
-        ]
-        if not wanted:
-            continue
+    bench = run.bench
+    everybody, device = all_subjects(run.planned, bench), choose_device(bench.choices.device).type
+    asked = {ref: list(group) for ref, group in itertools.groupby(_wanted(run, missing), key=lambda one: one.subject)}
+    for ref, group in run.progress.track(asked.items(), "measuring dictionaries", len(asked)):
         with pace.timed(opening_name(bench, device)), CLOCK.part(OPENING):
             subject = open_subject(bench, ref, everybody)
-        keep_digest(run.store, [name for name, _, _ in wanted], subject.dictionary.digest)
-        for name, planned, seed in wanted:
-            run.progress.step(f"measuring {planned.metric.label} of {ref.title}")
-            with pace.timed(measuring_name(bench, planned.metric, device)):
-                found = _measured(run, planned, subject, seed)
-            yield Outcome(name, stage.source, "done", found.as_json())
+        keep_digest(run.store, [one.name for one in group], subject.dictionary.digest)
+        for one in group:
+            run.progress.step(f"measuring {one.planned.metric.label} of {ref.title}")
+            with pace.timed(measuring_name(bench, one.planned.metric, device)):
+                found = _measured(run, one.planned, subject, one.seed)
+            yield Outcome(one.name, stage.source, "done", found.as_json())
 
 
 def _approve(run: Run) -> None:
@@ -101,24 +112,11 @@ def _approve(run: Run) -> None:
 
 
 def _measured(run: Run, planned: PlannedMetric, subject: DictionarySubject, seed: int) -> Measurement:
-    """Return one measurement, checked against the contract; a metric whose needs are not met gives none, with the reason."""
-    instance, who = planned.metric.instance, planned.metric.registered.who
-    if why := unmet(instance.traits, subject, run.bench):
-        return Measurement(None, reason=why, parts=dict.fromkeys(instance.traits.parts), part_reasons=dict.fromkeys(instance.traits.parts, why))
+    """Return one measurement, see :func:`measured`; what it took is noted."""
+    instance = planned.metric.instance
     meter = Meter(instance)
     try:
         with chat_news(run.progress), CLOCK.part(METRICS):
-            found = instance.measure(run.bench, subject, seed)
+            return measured(instance, planned.metric.registered.who, run.bench, subject, seed)
     finally:
         note_usage(run, meter, run.planned.called(planned.metric))  # also of what was paid for before an interrupt or an error
-    if not isinstance(found, Measurement):
-        raise PluginError(f"{who}: measure returned a value of class {type(found).__name__}", given=found, allowed="Measurement")
-    if set(found.parts) != set(instance.traits.parts):
-        message = f"{who} gave the parts {', '.join(map(str, found.parts)) or 'none'}"
-        raise PluginError(message, given=tuple(found.parts), allowed=tuple(instance.traits.parts) or "none", hint="correct parts or traits")
-    try:
-        canonical_json(found.as_json())
-    except (TypeError, ValueError, RecursionError) as error:
-        message = f"{who} gave a measurement that cannot be stored ({error})"
-        raise PluginError(message, given=found, allowed="numbers of Python's own (float(…) makes one), and JSON without NaN") from None
-    return found

@@ -9,11 +9,13 @@ from harness.run.run import Run
 
 
 def settle_rows(run: Run) -> None:
-    """Have the engine decode as many rows together as the run has decoded: in bfloat16 a row's rounding depends on its neighbours."""
-    engine = run.bench.engine
+    """Have the engine decode as many rows together as the run has decoded: in bfloat16 a row's rounding depends on its neighbours.
+
+    That is done before anything else: workers begin with it, whatever they are asked first.
+    """
     kept = [note.value["rows"] for note in run.store.notes("decoding") if isinstance(note.value, dict) and note.value.get("rows")]
-    if isinstance(engine, Batching) and kept:
-        engine.batch_size = int(kept[-1])
+    if kept:
+        run.bench.settle_rows(int(kept[-1]))
 
 
 def note_decoding(run: Run) -> None:

@@ -37,7 +37,7 @@ class Steering:
         judge = run.planned.judge
         assert judge is not None, "a plan that steers has a judge"
         further = [Stage(SIDE_EFFECTS, source(), again=True)] if run.planned.side_effects else []
-        return Stage(GENERATE, ""), Stage(RATE, judge_record(run, judge).key, again=True), *further
+        return Stage(GENERATE, "", spread=True), Stage(RATE, judge_record(run, judge).key, again=True), *further
 
     def items(self, run: Run, stage: Stage) -> Sequence[Item]:
         """Return the trials: each is generated, and rated. Side effects are kept with the first of those at the chosen strength."""

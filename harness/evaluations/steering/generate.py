@@ -9,10 +9,10 @@ from dataclasses import replace
 from harness.engine.base import GenerationRequest
 from harness.engine.spreading.schedule import QuarantinedError
 from harness.engine.timing import CLOCK, TOKENIZER
-from harness.evaluations.steering.decoding import note_decoding, settle_rows
+from harness.evaluations.steering.decoding import note_decoding
 from harness.evaluations.steering.interventions import Asked, edited_texts, intervene, try_edits
 from harness.run.label import labelings_of
-from harness.run.notes import note_executor, note_versions
+from harness.run.notes import note_versions
 from harness.run.prepare import prepare_shared
 from harness.run.profile import STEERERS, note_model
 from harness.run.run import Run
@@ -52,7 +52,6 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
     started, tokens = time.monotonic(), 0
     edited = {trial.method_id for trial, request in zip(trials, requests, strict=True) if request.edits}
     names = [part.registered.who for m in run.planned.methods if m.method.id in edited for part in m.steerer.parts]
-    settle_rows(run)
     executor = run.bench.services.executor
     try:
         generated = run.bench.generate(requests, only=wanted)
@@ -64,8 +63,6 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
             yield Generation(done.id, prompt, done.text, done.n_tokens, done.finish)
     except QuarantinedError as error:
         raise error.naming(_called(run, trials)) from error.__cause__
-    finally:
-        note_executor(run.store, executor)
     seconds = time.monotonic() - started
     note_decoding(run)  # fewer rows, where memory ran out
     run.store.note("generated", {"texts": len(wanted), "tokens": tokens, "seconds": round(seconds, 1)})

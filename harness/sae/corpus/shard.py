@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -111,14 +112,14 @@ SpreadOut: TypeAlias = "Callable[[Sequence[Any]], Iterator[tuple[str, Any]]]"
 """Has pieces of work done, and yields their parts as they come."""
 
 
-def in_order(works: Iterator[ShardWork], spread: SpreadOut) -> Iterator[Shard]:
-    """Yield the shards of some work in its order, whoever is done first."""
-    while batch := [work for _, work in zip(range(AT_ONCE), works, strict=False)]:
-        held: dict[str, Shard] = {}
-        following = iter([str(work.first) for work in batch])
+def in_order(works: Iterator[Any], spread: SpreadOut) -> Iterator[Any]:
+    """Yield the one part of each piece of work, in the order of the pieces, whoever is done first."""
+    while batch := list(itertools.islice(works, AT_ONCE)):
+        held: dict[str, Any] = {}
+        following = iter([name for work in batch for name in work.names])
         name = next(following, None)
-        for found, shard in spread(batch):
-            held[found] = shard
+        for found, part in spread(batch):
+            held[found] = part
             while name is not None and name in held:
                 yield held.pop(name)
                 name = next(following, None)

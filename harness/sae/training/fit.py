@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from harness.errors import DataError, DictionaryError
 from harness.files.json_output import json_text
 from harness.sae.training.activations import Harvest
 from harness.sae.training.checkpoint import CHECKPOINT_FILE, Checkpoint
+from harness.sae.training.config import TrainProgress
 from harness.types import Json, rng
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ class Split:
     mean: Tensor
 
 
+def tokens_of_training(config: TrainConfig, n: int) -> int:
+    """Return how many tokens, in whole batches, a training goes through that has ``n``, some of which are held out."""
+    return max(config.batch_size, round(config.epochs * (n - _n_held_out(n)))) // config.batch_size * config.batch_size
+
+
+def _n_held_out(n: int) -> int:
+    return min(_HELD_OUT, max(2, n // 10))
+
+
 def with_held_out(n: int) -> int:
     """Return how many tokens there must be for ``n`` to be left to train on."""
     return n + min(_HELD_OUT, -(-n // 9))
@@ -47,7 +57,7 @@ def with_held_out(n: int) -> int:
 
 def split_tokens(activations: Harvest, config: TrainConfig) -> Split:
     """Hold some tokens out, for a BatchTopK dictionary's threshold and for what the export reports."""
-    n_held_out = min(_HELD_OUT, max(2, activations.n // 10))
+    n_held_out = _n_held_out(activations.n)
     if activations.n - n_held_out < config.batch_size:
         raise DataError(
             f"there are {activations.n} tokens to train on",
@@ -180,21 +190,20 @@ def fit(
     metadata: Mapping[str, Json],
     log: Path,
     device: torch.device,
-    report: Callable[[int, int, Mapping[str, float]], None],
     begin: Callable[[Any], None] | None = None,
     after: Callable[[int, Any], None] | None = None,
-) -> Any:
+) -> Generator[TrainProgress, None, Any]:
     """Return the trained SAE: SAELens' trainer, stepped by us, since its own loop logs to a terminal and its statistics cost more than the step.
 
-    Now and then its state is kept beside ``log``; a training that finds one there goes on from it, to the same weights. ``begin`` is called with the
-    fresh SAE and may change its weights; ``after`` is called after each step with the tokens so far and the SAE.
+    Yields the progress whenever the log gets a line. Now and then its state is kept beside ``log``; a training that finds one there goes on from
+    it, to the same weights. ``begin`` is called with the fresh SAE and may change its weights; ``after`` is called after each step with the tokens
+    so far and the SAE.
     """
     sae = initial_sae(activations.d, split.mean * scale, config, metadata, device)
     after_step = _random_part(sae, activations, split, config)
     if begin is not None:
         begin(sae)
-    n_tokens = max(config.batch_size, round(config.epochs * len(split.training)))
-    trainer = _trainer(sae, iter(()), n_tokens, config, device)
+    trainer = _trainer(sae, iter(()), tokens_of_training(config, activations.n), config, device)
     checkpoint = Checkpoint(log.with_name(CHECKPOINT_FILE), trainer, {"activations": activations.folder.name, **config.identity})
     seconds = checkpoint.restore()
     done = trainer.n_training_steps
@@ -216,7 +225,7 @@ def fit(
                 metrics = _metrics(trainer, output, step, time.monotonic() - began)
                 lines.write(json_text(metrics) + "\n")
                 lines.flush()
-                report(step * config.batch_size, total * config.batch_size, metrics)
+                yield TrainProgress("train", step * config.batch_size, total * config.batch_size, metrics)
                 if not np.isfinite(metrics["loss"]):
                     checkpoint.remove()
                     hint = f"try a learning rate below {config.lr}"

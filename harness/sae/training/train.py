@@ -9,12 +9,13 @@ at which held-out tokens have k active features on average, and it is checked on
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from harness.sae.formats.saelens import CFG_FILE
 from harness.sae.training.activations import Harvest, harvest, harvest_name
 from harness.sae.training.checkpoint import CHECKPOINT_FILE
 from harness.sae.training.config import Progress, TrainConfig, TrainProgress
-from harness.sae.training.fit import fit, split_tokens
+from harness.sae.training.fit import fit, split_tokens, tokens_of_training
 from harness.types import Json
 
 if TYPE_CHECKING:
@@ -205,10 +206,29 @@ def train_on(
     begin: Callable[[Any, float], None] | None = None,
     tolerance: float = L0_TOLERANCE,
 ) -> None:
-    """Train on collected activations and export to ``folder``, where a training that was stopped is gone on with.
+    """As :func:`training_on`, at once; ``progress`` is called now and then."""
+    with contextlib.closing(
+        training_on(activations, config, folder, metadata, device, snapshots=snapshots, begin=begin, tolerance=tolerance)
+    ) as steps:
+        for state in steps:
+            progress(state)
+
+
+def training_on(
+    activations: Harvest,
+    config: TrainConfig,
+    folder: Path,
+    metadata: Mapping[str, Json],
+    device: torch.device,
+    *,
+    snapshots: Sequence[int] = (),
+    begin: Callable[[Any, float], None] | None = None,
+    tolerance: float = L0_TOLERANCE,
+) -> Generator[TrainProgress, None, None]:
+    """Train on collected activations and export to ``folder``, where a training that was stopped is gone on with; yields how far it is.
 
     Args:
-        activations, config, folder, metadata, device, progress: see :func:`train`, and for its errors.
+        activations, config, folder, metadata, device: see :func:`train`, and for its errors.
         snapshots: numbers of tokens, ascending; after so many the SAE is also exported as it is, to :func:`snapshot_folder`.
         tolerance: how far a BatchTopK dictionary's L0 may be from k, as a share of k.
         begin: called with SAELens' fresh training SAE and the inputs' scale; may give it other weights than random ones.
@@ -222,10 +242,7 @@ def train_on(
     split = split_tokens(activations, config)
     scale = (1.0 if config.scales_to_unit else math.sqrt(activations.d)) / activations.mean_norm
 
-    def report(done: int, total: int, metrics: Mapping[str, float]) -> None:
-        progress(TrainProgress("train", done, total, metrics))
-
-    total = max(config.batch_size, round(config.epochs * len(split.training))) // config.batch_size * config.batch_size
+    total = tokens_of_training(config, activations.n)
     if snapshots and snapshots[-1] > total:
         message = f"a snapshot is wanted after {snapshots[-1]} tokens, and the training has {total}"
         raise DataError(message, given=snapshots[-1], allowed=f"up to {total}", hint="correct snapshots, or train on more")
@@ -244,11 +261,11 @@ def train_on(
             os.replace(partial, made)
 
     start = None if begin is None else lambda sae: begin(sae, scale)
-    sae = fit(activations, split, scale, config, metadata, folder / LOG_FILE, device, report, start, after if pending else None)
-    progress(TrainProgress("export", 0, 1))
+    sae = yield from fit(activations, split, scale, config, metadata, folder / LOG_FILE, device, start, after if pending else None)
+    yield TrainProgress("export", 0, 1)
     export(sae, folder, scale, config, calibration, check, tolerance)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-    progress(TrainProgress("export", 1, 1))
+    yield TrainProgress("export", 1, 1)
 
 
 def snapshot_folder(folder: Path, tokens: int) -> Path:

@@ -98,6 +98,20 @@ def test_every_part_comes_once_whoever_fails(lengths: list[int], size: int, fail
     assert not pool.closed
 
 
+def test_an_error_in_work_that_another_has_done_meanwhile_is_nobodys() -> None:
+    def answer(place: int, job: int, work: Work) -> list[Event]:
+        if job in (0, 2):
+            return []  # slow
+        late = [Event(0, "failed", 0, Failure.of(ModelError("too late")))] if job == 3 else []
+        return [*completes(place, job, work), *late]
+
+    pool = Scripted(3, answer)
+    parts = [name for name, _ in scheduled(pool).run(works(1, 1, 1))]
+    assert parts == ["1.0", "0.0", "2.0"]
+    assert (0, ("0.0",)) in pool.sent
+    assert (1, ("0.0",)) in pool.sent
+
+
 def test_work_of_a_worker_that_died_is_done_again_and_it_is_replaced() -> None:
     dies = iter([True])
     pool = Scripted(1, lambda place, job, work: [Event(place, "lost", value="killed")] if next(dies, False) else completes(place, job, work))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -35,6 +36,15 @@ def activations(tmp_path_factory: pytest.TempPathFactory) -> Harvest:
     return stored_activations(tmp_path_factory.mktemp("activations"))
 
 
+def finished(steps: Generator[Any, None, Any]) -> Any:
+    """What comes of a training in the end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
 @pytest.mark.parametrize("architecture", get_args(Architecture))
 @pytest.mark.parametrize("control", ["frozen-decoder", "soft-frozen-decoder", "frozen-encoder"])
 def test_the_random_part_stays_and_the_rest_learns(architecture: Any, control: Any, activations: Harvest, tmp_path: Path) -> None:
@@ -50,7 +60,7 @@ def test_the_random_part_stays_and_the_rest_learns(architecture: Any, control: A
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "_trainer", noting)
-        sae = fit(activations, split, 0.1, config, METADATA, tmp_path / "log", CPU, lambda *_: None)
+        sae = finished(fit(activations, split, 0.1, config, METADATA, tmp_path / "log", CPU))
     moved = {name for name, value in sae.named_parameters() if not torch.equal(value, begun[name])}
     decoder = sae.W_dec.detach()
     assert {"b_enc", "b_dec"} <= moved
