@@ -9,17 +9,27 @@ from harness.cli.common import console, print_json, print_table
 from harness.cli.dry_run_dictionaries import dictionary_json, dictionary_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.errors import HarnessError
+    from harness.evaluations.begun import Begun
     from harness.evaluations.dictionary.foresee import Foreseen
     from harness.run.bench import TaskBench
     from harness.run.estimate import Estimate
     from harness.run.plan import Plan
 
 
-def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> None:
-    """Print the plan of a run: methods, detectors, metrics, what would end it, texts, time and cost; ``n_seeds``: of so many runs alike.
+def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1, stored: Sequence[Begun | None] = ()) -> None:
+    """Print the plan of a run: methods, detectors, metrics, what would end it, texts, time and cost.
 
-    Raises what a run would be refused for before it computes, after the plan is shown.
+    Args:
+        plan, bench: of the run.
+        as_json: print JSON.
+        n_seeds: of so many runs alike.
+        stored: what there is already of each of these.
+
+    Raises:
+        HarnessError: what a run would be refused for before it computes, after the plan is shown.
     """
     refused = refused_for(plan, bench)
     table = bench.task.file
@@ -40,7 +50,8 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
         judge = None if plan.judge is None else plan.judge.label
         extra = {"goal": plan.goal, "notices": list(plan.notices), "problems": problems, "runs": n_seeds}
         taken = {"estimate": asdict(cost), "trainings_and_measurements": dictionary_json(trained)}
-        print_json({"task": table.name, "judge": judge, "methods": rows, **further, **taken, "concepts": why, **extra})
+        kept = [{**asdict(one), "folder": str(one.folder)} for one in stored if one is not None]
+        print_json({"task": table.name, "judge": judge, "methods": rows, **further, **taken, "concepts": why, **extra, "stored": kept})
         if refused is not None:
             raise refused
         return
@@ -61,8 +72,16 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
         _show_cost(plan, bench, cost, why, n_concepts)
     elif plan.metrics:
         _show_spending(plan, bench, cost, n_concepts)
+    for line in stored_lines(stored):
+        console().print(line, highlight=False, markup=False)
     if refused is not None:
         raise refused
+
+
+def stored_lines(stored: Sequence[Begun | None]) -> list[str]:
+    """Return a line for each run that there is something of already."""
+    there = [str(one) for one in stored if one is not None]
+    return ["", "the figures are those of a whole run, from the beginning; of what is stored nothing is made again", *there] if there else []
 
 
 def foreseen_dictionaries(plan: Plan, bench: TaskBench, problems: list[str]) -> Foreseen | None:

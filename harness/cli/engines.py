@@ -58,8 +58,8 @@ def verify_command(engine: str, model_name: str | None, device: str | None, dtyp
     """Hold ENGINE (default: torch) against a float64 reference, for each kind of edit, and plant three faults that must be found.
 
     Compared are logits with and without each edit, on prompts and on tokens that are decoded one by one: with and without a cache, behind padding,
-    among other rows and alone; then whole texts. Exit code 1 where a check fails, or a planted fault is not found. The verdict is kept, and is in
-    the entries of runs with this engine, of this version, and this model.
+    among other rows and alone; then whole texts. Afterwards the model must be as it was. Exit code 1 where a check fails, or a planted fault is not
+    found. The verdict is kept, and is in the entries of runs with this engine, of this version, and this model.
     """
     from harness.engine.choice import check_engine_name, open_engine
     from harness.engine.verified import keep
@@ -84,7 +84,7 @@ def verify_command(engine: str, model_name: str | None, device: str | None, dtyp
         print_json({
             **asdict(verdict), "failures": failures, "moved": {kind: max(moves.prompt, moves.steps) for kind, moves in report.moved.items()},
             "differences": report.differences, "allowed": report.allowed,
-            "texts": None if report.texts is None else list(report.texts), "refused": dict(report.refused),
+            "texts": None if report.texts is None else list(report.texts), "refused": dict(report.refused), "left": list(report.left),
             "planted": [{"fault": fault.name, "found": fault.found, "by": dict(fault.found_by)} for fault in report.planted],
         })  # fmt: skip
     else:

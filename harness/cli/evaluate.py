@@ -77,7 +77,7 @@ from harness.run.choices import Choices
 @click.option("--no-controls", is_flag=True, help="The same as --controls none.")
 @cost_options
 @click.option("--fresh", is_flag=True, help="Make the run anew, with what the cache holds (fits, statistics); the stored run is kept beside it.")
-@click.option("--dry-run", is_flag=True, help="Show what would be done, and what it would cost.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, what it would cost, and what is left of a stored run.")
 @out_option
 @json_option
 @quiet_option
@@ -129,10 +129,13 @@ def _matrix(once: Evaluation, choices: Choices, options: EvalOptions) -> None:
 def _show_plan(once: Evaluation, choices: Choices, seeds: Sequence[int], as_json: bool) -> None:
     """Show what would be done for a run, and for all of them together."""
     from harness.cli.dry_run import show_plan
+    from harness.evaluations.begun import begun
     from harness.run.plan import make_plan
 
-    bench = make_bench(once.task, replace(choices, seed=seeds[0]) if seeds else choices, once.quiet)
-    show_plan(make_plan(once.host, once.task, once.asked), bench, as_json, len(seeds) or 1)
+    each = [replace(choices, seed=seed) for seed in seeds] or [choices]
+    benches, plan = [make_bench(once.task, own, once.quiet) for own in each], make_plan(once.host, once.task, once.asked)
+    stored = [] if once.fresh else [begun(plan, bench, once.out) for bench in benches]
+    show_plan(plan, benches[0], as_json, len(benches), stored)
 
 
 def _run_seeds(once: Evaluation, choices: Choices, seeds: Sequence[int], as_json: bool) -> None:

@@ -14,6 +14,7 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.chat.cost import Estimate as Cost
+    from harness.evaluations.begun import Begun
     from harness.evaluations.dictionary.foresee import Foreseen as Dictionaries
     from harness.run.bench import Choices, TaskBench
     from harness.run.estimate import Estimate
@@ -36,6 +37,7 @@ class _Foreseen:
         costs: by who spends it.
         problems: what would end the run.
         inputs: what lies on the hub.
+        stored: what there is already of its run.
     """
 
     cell: Cell
@@ -46,6 +48,7 @@ class _Foreseen:
     costs: dict[str, Cost] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     inputs: list[HubInput] = field(default_factory=list)
+    stored: Begun | None = None
 
     @property
     def methods(self) -> int:
@@ -82,6 +85,7 @@ def show_matrix_plan(once: Evaluation, choices: Choices, cells: Sequence[Cell], 
     problems = input_problems(inputs.values())  # each is asked about once, however many cells have it
     for one in found:
         _foresee(one, fetch=not problems)
+        one.stored = _stored(once, one)
     problems += _together([(problem, one.cell.name) for one in found for problem in one.problems if problem not in problems])
     total = _sums(found)
     costs: dict[str, Cost] = {}
@@ -92,6 +96,7 @@ def show_matrix_plan(once: Evaluation, choices: Choices, cells: Sequence[Cell], 
             {
                 "cell": dict(one.cell.values), "methods": one.methods, "estimate": one.estimate and asdict(one.estimate),
                 "trainings_and_measurements": dictionary_json(one.trained), "seconds": one.seconds, "problems": one.problems,
+                "stored": None if one.stored is None else {**asdict(one.stored), "folder": str(one.stored.folder)},
             }
             for one in found
         ]  # fmt: skip
@@ -113,6 +118,7 @@ def show_matrix_plan(once: Evaluation, choices: Choices, cells: Sequence[Cell], 
     _show_dictionaries(found)
     for who, cost in costs.items():
         echo(f"{who}: {cost}")
+    _show_stored(found)
     for line in problems:
         echo(f"this would end the run: {line}")
 
@@ -127,6 +133,24 @@ def _show_dictionaries(found: Sequence[_Foreseen]) -> None:
         echo("\neach cell:" if len(cells) == len(found) else f"\n{', '.join(cells)}:")
         for line in lines:
             echo(f"  {line}")
+
+
+def _show_stored(found: Sequence[_Foreseen]) -> None:
+    """Print how many cells are done, and what is left of those that were begun."""
+    there = [one for one in found if one.stored is not None]
+    if not there:
+        return
+    done = sum(not one.stored.left for one in there if one.stored is not None)
+    echo(f"\nstored are {len(there)} of these {len(found)} cells, {done} of them finished; the figures are those of whole runs, from the beginning")
+    for one in there:
+        if one.stored is not None and one.stored.left:
+            echo(f"  {one.cell.name}: {one.stored}")
+
+
+def _stored(once: Evaluation, one: _Foreseen) -> Begun | None:
+    from harness.evaluations.begun import begun
+
+    return None if once.fresh or one.plan is None or one.bench is None else begun(one.plan, one.bench, once.out)
 
 
 def _planned(once: Evaluation, choices: Choices, cell: Cell) -> _Foreseen:

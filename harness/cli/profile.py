@@ -38,13 +38,37 @@ def command(run: str, no_limits: bool, out: Path, as_json: bool) -> None:
         if not stages:
             message = f"the run in {folder} holds no times: an older harness made it, or nothing of it was computed yet"
             raise StoreError(message, given=folder, hint="each command that works on a run notes them; `harness eval … --fresh` makes it anew")
+        missing = _missing(store)
         decoding = _decoding(store, stages, no_limits)
     if as_json:
-        print_json({"run": folder.name, "stages": [_stage(stage) for stage in stages], "decoding": decoding})
+        print_json({"run": folder.name, "stages": [_stage(stage) for stage in stages], "missing": missing, "decoding": decoding})
         return
     print_table(f"run {folder.name}", ("stage", "part", "seconds", "share of the stage"), _rows(stages))
+    for line in missing:
+        echo(line)
     if decoding is not None:
         _show(decoding)
+
+
+def _missing(store: RunStore) -> list[str]:
+    """Return what the times do not hold, a sentence each."""
+    from harness.run.profile import unnoted
+    from harness.store.remaining import remaining
+
+    found = []
+    if left := remaining(store):
+        found.append(f"the times are those until now: the run is {store.status}; left of it: {'; '.join(left)}")
+    for kind, (n, done) in unnoted(store).items():
+        found.append(f"{kind}: {n} of {done} items were done by commands that were killed before they noted their times")
+    spread = {f"{value['workers']} workers (executor {value['executor']})": None for note in store.notes("executor") if (value := _facts(note))}
+    if spread:
+        found.append(f"of what {' and '.join(spread)} did only the time until it came is seen, within `other`")
+    return found
+
+
+def _facts(note: Any) -> dict[str, Any]:
+    """Return what a note of an executor says; empty for one that an older harness made."""
+    return note.value if isinstance(note.value, dict) and {"workers", "executor"} <= note.value.keys() else {}
 
 
 def _stage(stage: StageTime) -> dict[str, Any]:

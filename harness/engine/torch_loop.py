@@ -180,8 +180,17 @@ def _by_adapter(requests: Chunk) -> dict[str | None, list[GenerationRequest]]:
 
 
 def check_prompts(model: SubjectModel, requests: Chunk, decoding: Decoding) -> None:
-    """Raise EngineError for an empty prompt or one that leaves no room for the new tokens, ModelError for a token that the model does not know."""
+    """Look whether prompts can be read, and gone on with.
+
+    Raises:
+        EngineError: a prompt is empty, or leaves no room for the new tokens; or no prompt would.
+        ModelError: a token that the model does not know.
+    """
     room = None if model.max_tokens is None else model.max_tokens - decoding.max_new_tokens + 1  # the last new token is never read
+    if requests and room is not None and room < 1:
+        message = f"{model.name} reads {model.max_tokens} tokens, a prompt of at least one included, and max_new_tokens is {decoding.max_new_tokens}"
+        hint = "generate fewer tokens, or use another model"
+        raise EngineError(message, given=decoding.max_new_tokens, allowed=f"at most {model.max_tokens} new tokens", hint=hint)
     for request in requests:
         length = len(request.prompt_ids)
         if not length:

@@ -167,16 +167,18 @@ def perform(run: Run, evaluation: Evaluation, stage: Stage) -> None:
     run.store.add_items(evaluation.items(run, stage))
     missing = run.store.missing_items(evaluation.kind, stage.name, stage.source, retry_failed=stage.again)
     if missing or stage.again:
-        with timed(run.store, f"{evaluation.kind}: {stage.name}"):
-            _keep(run, stage, evaluation.work(run, stage, missing))
+        with timed(run.store, f"{evaluation.kind}: {stage.name}") as noted:
+            _keep(run, stage, evaluation.work(run, stage, missing), noted)
 
 
-def _keep(run: Run, stage: Stage, outcomes: Iterator[Outcome]) -> None:
-    """Store outcomes as they come."""
+def _keep(run: Run, stage: Stage, outcomes: Iterator[Outcome], noted: dict[str, int]) -> None:
+    """Store outcomes as they come, and count those that are done."""
+    noted["items"] = 0
     try:
         for outcome in outcomes:
             with CLOCK.part(STORE):
                 run.store.add_outcome(stage.name, outcome)
+            noted["items"] += outcome.status == "done"
     finally:
         if isinstance(outcomes, Generator):
             outcomes.close()  # at once, so that what is under way is kept while the store is open, not when it is collected

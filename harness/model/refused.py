@@ -45,4 +45,5 @@ def explained(source: str, error: Exception) -> ModelError:
         message = f"{source} is of the architecture {found[1]!r}, which transformers {transformers.__version__} does not know"
         return ModelError(message, given=source, hint="install a newer transformers, or use another model")
     message = f"model folder {source} cannot be loaded ({type(error).__name__}: {detail[:300]})"
-    return ModelError(message, given=source, hint="check that its files are complete")
+    hint = "install the library that is missing, or use another model" if isinstance(error, ImportError) else "check that its files are complete"
+    return ModelError(message, given=source, hint=hint)

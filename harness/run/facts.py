@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.files.artifacts import ArtifactCache
 from harness.files.atomic import write_atomically
@@ -52,9 +53,8 @@ def dictionary_ref(task: Task, table: DictionaryTable, cache: ArtifactCache, mod
         model_name: the subject model's name, for the note on a dictionary that was made for another model.
         load: loads the dictionary, where it is not known yet.
     """
-    source = task.local_source(table)
-    if Path(source).exists():
-        key = {"kind": "dictionary-facts", "version": _VERSION, "files": path_digest(Path(source)), "layer": table.layer, "for": table.trained_on}
+    key = _key(task, table)
+    if key is not None:
 
         def compute(folder: Path) -> None:
             write_atomically(folder / "facts.json", json.dumps(_facts(load())), "facts of a dictionary")
@@ -62,6 +62,30 @@ def dictionary_ref(task: Task, table: DictionaryTable, cache: ArtifactCache, mod
         facts = json.loads((cache.get(key, compute, "facts of a dictionary") / "facts.json").read_text(encoding="utf-8"))
     else:
         facts = _facts(load())
+    return _ref(table, model_name, facts)
+
+
+def known_dictionary(task: Task, table: DictionaryTable, cache: ArtifactCache, model_name: str) -> DictionaryRef | None:
+    """Return a dictionary of the task as :func:`dictionary_ref` does; None where only its weights would tell: on the hub, or never read here."""
+    key = _key(task, table)
+    if key is None:
+        return None
+    try:
+        facts = json.loads((cache.path(key) / "facts.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return _ref(table, model_name, facts)
+
+
+def _key(task: Task, table: DictionaryTable) -> dict[str, object] | None:
+    """Return under which key the cache has what a dictionary's weights say; None for one that is not on this machine's disk."""
+    source = Path(task.local_source(table))
+    if not source.exists():
+        return None
+    return {"kind": "dictionary-facts", "version": _VERSION, "files": path_digest(source), "layer": table.layer, "for": table.trained_on}
+
+
+def _ref(table: DictionaryTable, model_name: str, facts: Mapping[str, Any]) -> DictionaryRef:
     note = f"made for {table.trained_on}, used on {model_name}" if table.trained_on else ""
     return DictionaryRef(name=table.name, source=table.source, digest=facts["digest"], layer=table.layer, d_sae=facts["d_sae"], note=note)
 

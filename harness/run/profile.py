@@ -64,23 +64,28 @@ class Decoded:
 
 
 @contextlib.contextmanager
-def timed(store: RunStore, stage: str, worked: Callable[[], bool] | None = None) -> Iterator[None]:
+def timed(store: RunStore, stage: str, worked: Callable[[], bool] | None = None) -> Iterator[dict[str, int]]:
     """Within the context a stage is at work; what its parts took is noted at the end, whatever ends it. Nothing is noted of a stage without work.
 
     Args:
         store: the run's.
         stage: its name.
         worked: whether anything was done; None goes by the parts of the clock.
+
+    Yields:
+        What is noted, too: ``items``, how many the stage has done.
     """
     before, began = CLOCK.spent.copy(), time.perf_counter()
+    further: dict[str, int] = {}
     try:
-        yield
+        yield further
     finally:
         wall, spent = time.perf_counter() - began, CLOCK.spent.less(before)
         if spent.seconds if worked is None else worked():
             seconds = {part: round(took, 6) for part, took in spent.seconds.items()}
             with contextlib.suppress(StoreError):  # a full disk: what matters has been refused before
-                store.note(PROFILE, {"stage": stage, "wall": round(wall, 6), "seconds": seconds, "calls": spent.calls, "rows": spent.rows})
+                noted = {"stage": stage, "wall": round(wall, 6), "seconds": seconds, "calls": spent.calls, "rows": spent.rows}
+                store.note(PROFILE, {**noted, **further})
 
 
 def note_model(store: RunStore, model: SubjectModel, prompts: Sequence[int]) -> None:
@@ -99,6 +104,24 @@ def stages_of(store: RunStore) -> list[StageTime]:
         value: Any = note.value
         noted.setdefault(value["stage"], []).append(value)
     return [_stage(stage, values) for stage, values in noted.items()]
+
+
+def unnoted(store: RunStore) -> dict[str, tuple[int, int]]:
+    """Return of each kind of evaluation how many items were done without a note of the time, by commands that were killed, and how many in all.
+
+    Kinds of which all was noted are left out, and those of a run that an older harness has worked on, whose notes do not say what they are of.
+    """
+    noted: dict[str, dict[str, list[int | None]]] = {}
+    for note in store.notes(PROFILE):
+        value: Any = note.value
+        noted.setdefault(value["stage"].partition(": ")[0], {}).setdefault(value["stage"], []).append(value.get("items"))
+    found = {}
+    for kind, (_, done) in store.item_counts().items():
+        numbers = next(iter(noted.get(kind, {}).values()), [])  # of its first stage, which does the items
+        known = [number for number in numbers if number is not None]
+        if len(known) == len(numbers) and sum(known) < done:
+            found[str(kind)] = done - sum(known), done
+    return found
 
 
 def _stage(stage: str, values: Sequence[Any]) -> StageTime:

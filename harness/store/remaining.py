@@ -9,13 +9,18 @@ _NOUNS = {"steering": "texts", "detection": "labelings to detect", "dictionary":
 _DONE = {"steering": "texts", "detection": "detections", "dictionary": "measurements"}
 
 
-def remaining(store: RunStore) -> list[str]:
+def remaining(store: RunStore, judge: JudgeRecord | None = None) -> list[str]:
     """Return what is left, a phrase each (``40 of 72 texts``); empty for a run that is done.
 
     Of a finished run it is what its judges still owe: one that failed has failed, and is tried again by the same command.
+
+    Args:
+        store: of the run.
+        judge: who is to rate its texts, where that is known; None stands for the run's own judge as it rated last.
     """
     if store.status == "finished":
-        return _pending(store)
+        owed = [] if judge is None else _ratings(store, store.counts()["trials"], judge)
+        return [*owed, *_pending(store, judge if owed else None)]
     if store.incomplete:
         return ["an older harness began it, and did not keep what it was to do"]
     manifest = store.manifest
@@ -31,7 +36,7 @@ def remaining(store: RunStore) -> list[str]:
         elif done < items:
             found.append(f"{items - done} of {items} {_NOUNS[kind]}")
     if wanted[STEERING]:
-        found += _ratings(store, counts.get(STEERING, (0, 0))[0])
+        found += _ratings(store, counts.get(STEERING, (0, 0))[0], judge or store.own_judge())
     return found or ["scores and entry"]
 
 
@@ -54,10 +59,9 @@ def unfinished(store: RunStore, judge: JudgeRecord | None) -> list[str]:
     return progress(store, judge) or ["nothing yet"] if store.status != "finished" or owed else []
 
 
-def _ratings(store: RunStore, n_trials: int) -> list[str]:
-    """Return what the run's own judge has still to rate."""
-    judge = store.own_judge()
-    if judge is None:
+def _ratings(store: RunStore, n_trials: int, judge: JudgeRecord | None) -> list[str]:
+    """Return what a judge has still to rate."""
+    if judge is None or not n_trials:
         return ["all ratings"]
     counts = store.rating_counts(judge.key)
     open_ratings = n_trials - counts["rated"] - counts["unrated"]
@@ -65,6 +69,6 @@ def _ratings(store: RunStore, n_trials: int) -> list[str]:
     return [f"{open_ratings} of {n_trials} ratings by {judge.name}{pending}"] if open_ratings > 0 else []
 
 
-def _pending(store: RunStore) -> list[str]:
-    counts = {judge.name: store.rating_counts(judge.key)["pending"] for judge in store.judges()}
+def _pending(store: RunStore, but: JudgeRecord | None = None) -> list[str]:
+    counts = {judge.name: store.rating_counts(judge.key)["pending"] for judge in store.judges() if but is None or judge.key != but.key}
     return [f"{count} pending rating{'s' * (count != 1)} by {name}" for name, count in counts.items() if count]

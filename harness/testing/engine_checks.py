@@ -92,6 +92,7 @@ class Report:
         refused: kinds that the engine refuses, with the reason.
         planted: the planted faults.
         errors: checks that ended in an error, with it.
+        left: what the engine has left on the model, a phrase each.
     """
 
     engine: tuple[str, str]
@@ -103,6 +104,7 @@ class Report:
     refused: Mapping[str, str]
     planted: Sequence[Fault]
     errors: Mapping[str, str] = field(default_factory=dict)
+    left: Sequence[str] = ()
 
     def failures(self) -> list[str]:
         """Return what is wrong, a line each; none where all is well."""
@@ -113,6 +115,7 @@ class Report:
                 for kind, far in by_kind.items() if not far <= self.allowed[check][kind]  # a NaN is not
             ]  # fmt: skip
         found += [f"texts, {kind}: the engine writes another text than the reference" for kind in self.texts or ()]
+        found += [f"the model is not as it was: {phrase}" for phrase in self.left]
         weak = [kind for kind, moves in self.moved.items() if kind != "nothing" and not moves.seen >= SEEN]
         found += [f"{kind}: the edit moves no logit {SEEN:.3g} times as far as is allowed, so nothing could be seen of it" for kind in weak]
         found += [f"the planted fault was not found: {fault.name}" for fault in self.planted if not fault.found]
@@ -164,10 +167,12 @@ def _verify(
     model: SubjectModel, opened: Callable[..., Engine], progress: Callable[[str], None], kinds: Sequence[EditKind] | None
 ) -> Report:
     from harness.engine.reference import ReferenceEngine
+    from harness.model.fingerprint import Fingerprint
 
     if model.n_layers < 2:
         raise EngineError(f"{model.name} has one layer", given=model.n_layers, allowed="two or more: an edit must be seen to be one layer off")
     engine = opened()
+    before = Fingerprint(model.hf)
     with tempfile.TemporaryDirectory(prefix="harness-verify-") as folder:
         every = list(edit_kinds(model, Path(folder) / "adapter") if kinds is None else kinds)
         refused = {kind.name: reason for kind in every if (reason := _refusal(engine, kind)) is not None}
@@ -203,7 +208,8 @@ def _verify(
         for name, wrong in faults(model.n_layers).items():
             progress(f"planting: {name}")
             planted.append(Fault(name, checks.found(FaultyEngine(engine, wrong))))
-        return Report((engine.name, engine.version), model, checks.allowed, checks.moved(), differences, texts, refused, planted, errors)
+        left = [*before.structure(), *before.weights()]
+        return Report((engine.name, engine.version), model, checks.allowed, checks.moved(), differences, texts, refused, planted, errors, left)
 
 
 class _Checks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from helpers.runs import run_of
 
 from harness.cli import COMMANDS
 
@@ -70,6 +72,32 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     assert text.code == 0
     assert f"{trials} generations" in " ".join(text.out.split())
     assert not (tmp_path / "out").exists()
+    assert plan.json["stored"] == []
+    assert "stored" not in text.out
+
+
+def test_a_dry_run_says_what_is_left_of_a_stored_run(
+    harness: Callable[..., Any], tiny_task: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.run.bench_model.load_subject", None)  # no weights are read for it
+    monkeypatch.setattr("harness.run.bench_dictionaries.open_dictionaries", None)
+    command = (*CLAMP, "--task", tiny_task, "--out", out, "--dry-run")
+    folder = run_of(out)
+    (done,) = harness(*command, "--json").json["stored"]
+    assert (done["run"], done["status"], done["left"]) == (folder.name, "finished", [])
+    assert f"{folder.name} is stored and finished" in " ".join(harness(*command).out.split())
+    assert harness(*command, "--fresh", "--json").json["stored"] == []
+    assert harness(*command, "--seed", "9", "--json").json["stored"] == []
+    assert len(harness(*command, "--seeds", "9,0", "--json").json["stored"]) == 1
+    (further,) = harness(*command, "--side-effects", "--json").json["stored"]
+    assert [phrase[:15] for phrase in further["left"]] == ["side effects at"]
+    with sqlite3.connect(folder / "run.sqlite") as database:
+        database.execute("DELETE FROM outcomes WHERE stage = 'rate' AND item_id IN (SELECT id FROM items LIMIT 5)")
+        database.execute("DELETE FROM outcomes WHERE stage = 'generate' AND item_id IN (SELECT id FROM items LIMIT 3)")
+        database.execute("DELETE FROM meta WHERE key = 'finished'")
+    (begun,) = harness(*command, "--json").json["stored"]
+    assert begun["status"] == "interrupted"
+    assert begun["left"] == ["3 of 72 texts", "5 of 72 ratings by words"]
 
 
 def test_a_dry_run_of_chosen_mode_gives_an_upper_bound(harness: Callable[..., Any], variant: Callable[..., Path]) -> None:

@@ -61,6 +61,10 @@ def test_a_matrix_is_run_gone_on_with_and_made_again(harness: Callable[..., Any]
     }  # fmt: skip
     runs = sorted(path.name for path in (out / "runs").iterdir())
     assert len(runs) == 4, "nothing was run twice"
+    planned = harness(*command, "--dry-run", "--json").json["cells"]
+    assert sorted(cell["stored"]["run"] for cell in planned) == runs
+    assert not any(cell["stored"]["left"] for cell in planned)
+    assert "4 of these 4 cells, 4 of them finished" in harness(*command, "--dry-run").out
     entries, problems = load_entries(out / "leaderboard" / "entries")
     assert not problems
     assert sorted(entry.id for entry in entries) == sorted(found["entries"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from harness.engine.timing import EDITS, PROMPTS, SAMPLING, STEPS, TOKENIZER
 from harness.files.timing import ENCODING, READING
+from harness.run.profile import PROFILE
 from harness.store import RunStore
 
 
@@ -62,6 +64,27 @@ def test_the_screen_has_a_table_for_each_question(harness: Callable[..., Any], r
     out = harness("profile", run, "--no-limits").out
     for word in ("steering: generate", SAMPLING, "not measured (--no-limits)", "H200", "512"):
         assert word in out
+
+
+def test_what_the_times_do_not_hold_is_said(harness: Callable[..., Any], run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert harness("profile", run, "--no-limits", "--json").json["missing"] == []
+    notes, items = RunStore.notes, 60
+
+    def noted(store: RunStore, kind: str | None = None) -> list[Any]:
+        """As a command leaves them that was killed while texts came, and another one with workers."""
+        found = [note for note in notes(store, kind) if items or "steering: generate" not in str(note.value)]
+        found = [replace(note, value={**note.value, "items": min(items, note.value["items"])}) if note.kind == PROFILE and "items" in note.value
+                 else note for note in found]  # fmt: skip
+        return [*found, replace(notes(store)[0], kind="executor", value={"executor": "ray", "workers": 3})] if kind == "executor" else found
+
+    monkeypatch.setattr(RunStore, "notes", noted)
+    monkeypatch.setattr(RunStore, "status", "interrupted")
+    text = " ".join(harness("profile", run, "--no-limits").out.split())
+    assert "until now: the run is interrupted; left of it: scores and entry" in text
+    assert "steering: 12 of 72 items were done by commands that were killed" in text
+    assert "of what 3 workers (executor ray) did only the time until it came is seen" in text
+    items = 0
+    assert "steering: 72 of 72 items" in harness("profile", run, "--no-limits").out
 
 
 def test_a_run_from_elsewhere_is_not_held_against_this_machine(

@@ -410,6 +410,9 @@ def test_requests_that_cannot_be(tiny_model: SubjectModel) -> None:
             generate(tiny_model, requests, GREEDY)
         assert error.value.given == given
         assert all(part in str(error.value) for part in parts)
+    with pytest.raises(EngineError, match="at most 512 new tokens") as error:  # no prompt would leave room for so many
+        generate(tiny_model, [request()], replace(GREEDY, max_new_tokens=600))
+    assert error.value.given == 600
     with pytest.raises(EngineError) as error:
         generate(tiny_model, [request()], GREEDY, batch_size=0)
     assert error.value.given == 0

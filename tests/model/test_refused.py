@@ -13,6 +13,7 @@ from helpers.models import byte_tokenizer
 
 from harness.errors import ModelError
 from harness.model.loading import load_model
+from harness.model.refused import explained
 
 
 def refusal(folder: Path, **config: Any) -> str:
@@ -45,6 +46,14 @@ def test_an_architecture_that_transformers_does_not_know(tmp_path: Path) -> None
     said = refusal(tmp_path / "model", model_type="brandnew9")
     assert f"'brandnew9', which transformers {transformers.__version__} does not know" in said
     assert "newer transformers" in said
+
+
+def test_a_library_that_is_missing() -> None:
+    """As for a quantised model."""
+    said = explained("folder", ImportError("Loading a GPTQ quantized model requires optimum (`pip install optimum`)"))
+    assert "optimum" in said.message
+    assert said.hint.startswith("install the library")
+    assert "files are complete" in explained("folder", OSError("no file named model.safetensors")).hint
 
 
 def test_code_in_the_folder_is_neither_run_nor_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,36 @@ def test_where_rounding_may_choose_another_token_each_must_be_among_the_best(tmp
         assert all(failure.startswith("greedy, ") for failure in failures)
 
 
+def test_an_engine_that_leaves_something_on_the_model_fails(model: SubjectModel) -> None:
+    """Hooks that change nothing, and a weight that no logit shows."""
+    handles: list[Any] = []
+    weight = model.hf.get_input_embeddings().weight
+    unread = weight[-1].detach().clone()
+
+    class Leaves(TorchEngine):
+        def logits(self, *given: Any) -> Iterator[Any]:
+            handles.append(model.hf.register_forward_hook(lambda *given: None))
+            return super().logits(*given)
+
+    class Writes(TorchEngine):
+        def run(self, *given: Any) -> Iterator[Any]:
+            yield from super().run(*given)
+            weight.data[-1] += 1.0
+
+    try:
+        left = report(model, Leaves, few(model))
+        assert left.failures() == ["the model is not as it was: a forward hook is left on the whole model"]
+        assert not left.verdict("0").passed
+    finally:
+        for handle in handles:
+            handle.remove()
+    try:
+        assert any("values of" in failure for failure in report(model, Writes, few(model)).failures())
+    finally:
+        weight.data[-1] = unread
+    assert report(model, TorchEngine, few(model)).left == []
+
+
 def test_an_engine_without_logits_of_new_tokens_fails(model: SubjectModel) -> None:
     class Broken(TorchEngine):
         def step_logits(self, requests: Any, new: Any) -> Iterator[Any]:

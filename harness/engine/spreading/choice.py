@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ SUMMARIES = {
     RAY: "actors of a Ray cluster (extra `ray`)",
 }
 """The executors."""
+MOST = 1000
+"""So many workers at most: each holds a model of its own, for more of which no machine and hardly a cluster has the memory."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def parse_spread(executor: str | None = None, workers: str | int | None = None, 
 
     Raises:
         UnknownNameError: there is no such executor.
-        OptionError: ``workers`` is neither a number of at least 1 nor a list of devices, or an option goes with another executor.
+        OptionError: ``workers`` is neither a number from 1 to :data:`MOST` nor a list of devices, or an option goes with another executor.
     """
     name = executor or SINGLE
     if name not in SUMMARIES:
@@ -63,11 +66,13 @@ def parse_spread(executor: str | None = None, workers: str | int | None = None, 
         raise OptionError(f"--ray-address is given, and the executor is {name}", given=address, hint=f"add --executor {RAY}")
     if workers is None:
         return Spread(name, address=address)
-    text, form = str(workers).strip(), "a number from 1 on, or devices, e.g. cuda:1,cuda:2"
-    if text.lstrip("-").isdigit():
-        if int(text) < 1:
-            raise OptionError(f"--workers is {text}", given=workers, allowed=form)
-        return Spread(name, int(text), address=address)
+    text, form = str(workers).strip(), f"a number from 1 to {MOST}, or devices, e.g. cuda:1,cuda:2"
+    if re.fullmatch("-?[0-9]+", text):
+        n = int(text[:20])  # what is longer is too large, whatever follows
+        if not 1 <= n <= MOST:
+            hint = "each worker holds a model of its own; without --workers there is one for each device" if n > MOST else ""
+            raise OptionError(f"--workers is {text[:20]}", given=workers, allowed=form, hint=hint)
+        return Spread(name, n, address=address)
     devices = tuple(part.strip() for part in text.split(","))
     if not all(part.partition(":")[0].isalpha() for part in devices):
         raise OptionError(f"--workers was given {text!r}", given=workers, allowed=form)

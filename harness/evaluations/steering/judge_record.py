@@ -13,7 +13,7 @@ from harness.run.bench import TaskBench
 from harness.run.manifest import code_of
 from harness.run.planned import PlannedPlugin
 from harness.run.run import Run, StoredBench
-from harness.store import JudgeRecord
+from harness.store import JudgeRecord, RunStore
 from harness.store.values import of_judge
 from harness.types import digest
 
@@ -47,31 +47,32 @@ def judge_record(run: Run, judge: PlannedPlugin) -> JudgeRecord:
     not depend on its code, and some may be due. So does one of an older harness, which does not say by which code it was made.
     """
     if judge.same not in run.judge_records:
-        run.judge_records[judge.same] = _choose(run, judge)
+        run.judge_records[judge.same], why = choose_record(run.store, judge)
+        if why:
+            run.progress.step(why)
     return run.judge_records[judge.same]
 
 
-def _choose(run: Run, judge: PlannedPlugin) -> JudgeRecord:
+def choose_record(store: RunStore, judge: PlannedPlugin) -> tuple[JudgeRecord, str]:
+    """Return the record under which a judge's ratings are kept, see :func:`judge_record`, and what is to be said of that; nothing is stored."""
     now = record_of(judge)
-    alike = of_judge(now, run.store.judges())
+    alike = of_judge(now, store.judges())
     if not alike or now.key in [record.key for record in alike]:
-        return next((record for record in alike if record.key == now.key), now)  # with the paths that it was first given
+        return next((record for record in alike if record.key == now.key), now), ""  # with the paths that it was first given
     last = alike[-1]
     same_files = last.identity == now.identity and last.models == now.models
     if same_files and last.code in (now.code, digest(code_of(judge))):
-        return last  # an older harness put the version into the digest of the code, and paths of files into the key
+        return last, ""  # an older harness put the version into the digest of the code, and paths of files into the key
     if not (last.code or last.files or last.content):
-        run.progress.step(f"an older harness did not keep by which code judge {judge.label} rated; its ratings are kept")
-        return last
-    if judge.instance.traits.answers_later or run.store.pending(last.key):
-        return last
+        return last, f"an older harness did not keep by which code judge {judge.label} rated; its ratings are kept"
+    if judge.instance.traits.answers_later or store.pending(last.key):
+        return last, ""
     before, after = {**last.identity, **last.models}, {**now.identity, **now.models}
     changed = sorted(name for name in {**before, **after} if before.get(name) != after.get(name))
     what = f"the code of judge {judge.label}" if last.code != now.code or not changed else f"{changed[0]} of judge {judge.label}"
     paid = isinstance(judge.instance, Priced) and not isinstance(judge.instance, RunsModel)
     price = "; what that may cost is estimated and approved before anything is sent" if paid else ""
-    run.progress.step(f"{what} has changed since; its texts are rated again{price}")
-    return now
+    return now, f"{what} has changed since; its texts are rated again{price}"
 
 
 # ----------------------------------------------------------------------------------------------------------------------- self-test

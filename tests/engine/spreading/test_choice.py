@@ -23,11 +23,20 @@ def test_what_is_written_is_what_is_meant() -> None:
 @pytest.mark.parametrize(
     ("executor", "workers", "address"),
     [(None, "2", None), ("single", "2", None), ("processes", "0", None), ("processes", "-1", None), ("processes", "2,,", None),
-     ("processes", "2", "auto"), ("ray", "cuda:0", None), ("processes", "two", None)][:-1],
+     ("processes", "2", "auto"), ("ray", "cuda:0", None), ("processes", "--5", None), ("processes", "²", None), ("ray", "٣", None),
+     ("processes", "1001", None), ("ray", "99999999999", None), ("processes", "9" * 5000, None), ("processes", "", None)],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(executor: str | None, workers: str | None, address: str | None) -> None:
-    with pytest.raises(OptionError):
+    with pytest.raises(OptionError) as error:
         parse_spread(executor, workers, address)
+    assert len(error.value.message) < 100
+
+
+def test_too_many_workers_are_refused_with_the_reason() -> None:
+    assert parse_spread("processes", "1000").workers == 1000
+    with pytest.raises(OptionError, match="--workers is 99999999999") as error:
+        parse_spread("processes", "99999999999")
+    assert "model of its own" in error.value.hint
 
 
 def test_an_unknown_executor_gets_the_nearest_name() -> None:
