@@ -66,7 +66,8 @@ class _State:
 class ProcessPool:
     """See the module.
 
-    A worker is not told by signals: Ctrl-C reaches the driver alone, which ends its workers. A worker whose driver is gone ends itself.
+    A worker is not told by signals: Ctrl-C reaches the driver alone, which ends its workers. A worker whose driver is gone ends itself,
+    and removes the folder that the driver has left.
 
     Args:
         recipe: of the engine that each worker opens.
@@ -113,7 +114,7 @@ class ProcessPool:
         theirs.close()
         self._state.workers[place] = _Worker(process, ours, log)
         with contextlib.suppress(OSError):  # it has died already; wait() says so
-            ours.send_bytes(cloudpickle.dumps((self._recipe, self._opener, self._where[place])))
+            ours.send_bytes(cloudpickle.dumps((self._recipe, self._opener, self._where[place], str(self._state.folder))))
 
     def send(self, place: int, job: int, work: Work) -> None:
         import cloudpickle

@@ -114,15 +114,17 @@ def test_workers_of_a_driver_that_is_killed_end_by_themselves(tiny_model: Subjec
             pool.begin(0)
             assert pool.wait(None)[0].kind == "ready"
             pool.send(0, 7, Endless())
-            os.write(theirs, str(pool.wait(None)[0].value[1]).encode())
+            os.write(theirs, f"{pool.wait(None)[0].value[1]} {pool._state.folder}".encode())
             signal.pause()
         finally:
             os._exit(1)
     os.close(theirs)
-    worker = int(os.read(ours, 100))
+    worker, folder = os.read(ours, 1000).decode().split()
+    assert Path(folder).is_dir()
     os.kill(driver, signal.SIGKILL)
     os.waitpid(driver, 0)
-    assert gone([worker], 20)
+    assert gone([int(worker)], 20)
+    assert not Path(folder).exists()
     os.close(ours)
 
 
