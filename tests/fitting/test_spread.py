@@ -14,6 +14,7 @@ from harness_plugins.methods.lora import Lora, LoraOptions
 from harness_plugins.methods.reft_r1 import ReftSteerer, ReftSteerOptions
 from harness_plugins.methods.reps import RepsFit, RepsLearner
 from harness_plugins.methods.sft import Sft, SftOptions
+from helpers.copied_workers import copied_workers
 from helpers.learners import Adding, Breaking, Deadly, Holding, Littering, Poisoned
 from helpers.spreading import Loopback, SpreadBench
 
@@ -263,8 +264,11 @@ class Doubling(VectorLearner):
 '''
 
 
-def test_processes_train_what_one_process_trains(tiny_model_path: Path, tiny_sae_path: Path, tmp_path: Path) -> None:
-    """With one pool of two workers, since each takes seconds to begin: real methods, a plugin's single file, a worker that dies, one that fails."""
+def test_processes_train_what_one_process_trains(
+    tiny_model_path: Path, tiny_sae_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one pool of two workers: real methods, a plugin's single file, a worker that dies, one that fails."""
+    copied_workers(monkeypatch)
     from harness.files.artifacts import ArtifactCache
     from harness.files.progress import Progress
     from harness.plugin.files import import_file
