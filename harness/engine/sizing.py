@@ -33,7 +33,7 @@ _SHARE = 0.8
 _ROWS, _TOKENS = 4, 128
 """What is measured."""
 _COPIES = 4
-"""Of the logits in float32, while a token is drawn."""
+"""Of a row's logits in float32, while its token is drawn; more than it takes where rows are so many that they draw one part after the other."""
 
 
 def usual_rows(model: SubjectModel) -> int:
