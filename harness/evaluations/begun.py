@@ -48,7 +48,7 @@ class Begun:
 
 
 def begun(plan: Plan, bench: TaskBench, out: Path) -> Begun | None:
-    """Return the stored run that a command would go on with; None where there is none, or where only loading the model would tell.
+    """Return the stored run that a command would go on with; None if nothing is stored, or if only loading the model would tell.
 
     No weights are loaded: of dictionaries on the hub, and of those that this machine has not seen yet, the stored run tells what they were.
     """

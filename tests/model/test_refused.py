@@ -1,4 +1,4 @@
-"""Folders whose model is none that harness takes: one line that says of which kind it is, and nothing is run or asked meanwhile."""
+"""Folders with a model that harness does not take: one line says what kind it is, and nothing is run or asked meanwhile."""
 
 from __future__ import annotations
 
