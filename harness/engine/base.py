@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.model.activations import Row
 
 
-VERSIONS = {"torch": "3", "nnsight": "3", "ndif": "1"}
+VERSIONS = {"torch": "4", "nnsight": "3", "ndif": "1"}
 """Version of each engine's own code: raise it with whatever changes the text of a request. A run's identity has :func:`engine_version`."""
 
 LIBRARIES = {"nnsight": "nnsight", "ndif": "nnsight"}

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from harness.engine.base import Generated, GenerationRequest
 from harness.engine.placing import Placed, Reading, place
-from harness.engine.plan import can_share
 from harness.engine.rows import DecodingPlan, Rows, View
 from harness.engine.sampling import choose, penalise
-from harness.engine.shared import last_common_layer, prompts_once
+from harness.engine.shared import Common
 from harness.engine.sizing import float_bytes
 from harness.engine.timing import CLOCK, PROMPTS, ROWS, SAMPLING, STEPS, TOKENIZER
 from harness.errors import EngineError
@@ -54,6 +53,7 @@ class Batch:
         adapter: that all rows wear, or None.
         reading: how streams are edited in a forward pass.
         told: the tokens that each request goes on with; None where they are drawn.
+        common: what the lower layers have read of the prompts, or None.
     """
 
     def __init__(
@@ -65,8 +65,10 @@ class Batch:
         adapter: Adapter | None,
         reading: Reading,
         told: Told | None = None,
+        common: Common | None = None,
     ) -> None:
         self.model, self.requests, self.decoding, self._adapter, self._reading, self._told = model, requests, decoding, adapter, reading, told
+        self._unread = common
         if told is not None:
             told.seen.update((request.id, []) for request in requests)
         self._rows = Rows(model, [request.prompt_ids for request in requests], plan)
@@ -180,16 +182,11 @@ class Batch:
         if self._placed is None:
             self._placed = place([request.edits for request in self._members], self.model.device)
         n_new, width = self._rows.n_new, view.width
-        with prompts_once(self._rows, view, self._common()) as read:
+        common, self._unread = self._unread, None
+        with nullcontext() if common is None else common.given(self._rows):
             if not self._placed:
-                return self._rows.logits(read)
-            context = EditContext.of(view.real, view.generated).last(view.width)
+                return self._rows.logits(view)
+            context = EditContext.of(view.real, view.generated).last(width)
             return self._reading.read(
-                lambda: self._rows.logits(read), self._placed, context, prompt=width > min(n_new), generated=max(n_new) > 0
+                lambda: self._rows.logits(view), self._placed, context, prompt=width > min(n_new), generated=max(n_new) > 0
             )
-
-    def _common(self) -> int:
-        """Return the last layer in which rows of one prompt are the same; -1 where the model cannot be read so."""
-        if any(self._rows.n_new) or not self._reading.shares or self._rows.plan != DecodingPlan() or not can_share(self.model):
-            return -1
-        return last_common_layer(self.model, [site for request in self.requests for edit in request.edits for site in edit.sites])

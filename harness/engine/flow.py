@@ -2,8 +2,8 @@
 
 Which requests are decoded together depends on the requests, the batch size and where the texts end, never on the clock: a chunk that is generated
 again has the same neighbours at every token. Newcomers come in groups, since to read prompts takes a forward pass: when a quarter of the places
-is free, or as many as are waited for. Their prompts are read by themselves, each of them once, in passes of about one length each, as padding is
-read, too; after their first token they join the batch.
+is free, or as many as are waited for. Their prompts are read by themselves, what they have in common once (:mod:`harness.engine.shared`), the rest
+in passes of about one length each, as padding is read, too; after their first token they join the batch.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from harness.engine.base import Generated, GenerationRequest
 from harness.engine.batch import Batch
 from harness.engine.rows import DecodingPlan
+from harness.engine.shared import Common, Sharing
 from harness.errors import EngineError
 from harness.model.memory import Budget, TokenBudget, attempt, release
 
@@ -26,8 +27,8 @@ _SHARE = 4
 _moments = itertools.count()
 """Numbers the steps by which texts end."""
 
-Begin = Callable[[list[GenerationRequest]], Batch]
-"""Requests → a batch of them that has read nothing yet."""
+Begin = Callable[[list[GenerationRequest], Common | None], Batch]
+"""Requests, and what the lower layers have read of their prompts → a batch of them."""
 
 
 class Flow:
@@ -37,6 +38,7 @@ class Flow:
         requests: of one adapter.
         begin: makes a batch.
         plan: how the model is decoded.
+        sharing: how prompts are read.
         joins: whether rows may join a batch in the middle of its texts.
         budget: the rows of the batch; halved where memory runs out.
         device: whose memory that is.
@@ -44,9 +46,17 @@ class Flow:
     """
 
     def __init__(
-        self, requests: Sequence[GenerationRequest], begin: Begin, plan: DecodingPlan, joins: bool, budget: Budget, device: torch.device, columns: int
+        self,
+        requests: Sequence[GenerationRequest],
+        begin: Begin,
+        plan: DecodingPlan,
+        sharing: Sharing,
+        joins: bool,
+        budget: Budget,
+        device: torch.device,
+        columns: int,
     ) -> None:
-        self._waiting, self._begin, self._plan, self._joins = in_order(requests), begin, plan, joins
+        self._waiting, self._begin, self._plan, self._sharing, self._joins = in_order(requests), begin, plan, sharing, joins
         self._budget, self._device, self._columns = budget, device, columns
         self._tokens = TokenBudget.usual(device).size
         self._batch: Batch | None = None
@@ -78,13 +88,18 @@ class Flow:
         n = self._newcomers()
         if not self._open:
             self._batch = None  # its tensors, before others are made
-        for size in passes([len(request.prompt_ids) for request in self._waiting[:n]], self._tokens) if self._joins else [n]:
-            if not (yield from self._read(size)):
-                return
+        parts = [in_order(part) for part in self._sharing.parts(self._waiting[:n])] if self._joins else [self._waiting[:n]]
+        self._waiting[:n] = [request for part in parts for request in part]
+        for part in parts:
+            read = attempt(partial(self._sharing.read, part), self._device)
+            common = None if read is None else read[0]
+            for size in passes([len(request.prompt_ids) for request in part], self._tokens) if self._joins else [n]:
+                if not (yield from self._read(size, common)):
+                    return
 
-    def _read(self, n: int) -> Generator[Generated, None, bool]:
+    def _read(self, n: int, common: Common | None) -> Generator[Generated, None, bool]:
         """Have the next ``n`` requests read their prompts and join the batch; returns whether memory sufficed."""
-        coming = self._begin(self._waiting[:n])
+        coming = self._begin(self._waiting[:n], common)
         ended = attempt(partial(coming.advance, 1), self._device)
         if ended is None:
             del coming
@@ -141,8 +156,7 @@ class Flow:
 def in_order(requests: Sequence[GenerationRequest]) -> list[GenerationRequest]:
     """Return the requests in the order in which they come in.
 
-    The longest prompts first: a batch size that suffices for them suffices for all that follow. Rows of one prompt stand together, so that it
-    is read once.
+    The longest prompts first: a batch size that suffices for them suffices for all that follow. Rows of one prompt stand together.
     """
     return sorted(requests, key=lambda request: (-len(request.prompt_ids), tuple(request.prompt_ids)))
 

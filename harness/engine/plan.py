@@ -33,8 +33,11 @@ _LEAVES = 1
 _PADDINGS: tuple[Padding, ...] = ("left", "none")
 _MASKS: tuple[Mask, ...] = ("all", "new")
 
-_abilities: WeakKeyDictionary[torch.nn.Module, dict[Hooks, tuple[bool, bool]]] = WeakKeyDictionary()
-"""Whether prompts may be read once, and whether rows may join a batch, by the same."""
+_joins: WeakKeyDictionary[torch.nn.Module, dict[Hooks, bool]] = WeakKeyDictionary()
+"""Whether rows may join a batch, by the same."""
+
+_shares: WeakKeyDictionary[torch.nn.Module, dict[tuple[Hooks, int], bool]] = WeakKeyDictionary()
+"""Whether the layers up to one read what prompts have in common once, by the same and that layer."""
 
 _plans: WeakKeyDictionary[torch.nn.Module, dict[Hooks, DecodingPlan]] = WeakKeyDictionary()
 """The plans of each model, by the hooks that were in it: what is right under a hook need not be so without it."""
@@ -51,7 +54,7 @@ def plan_for(model: SubjectModel) -> DecodingPlan:
     if plan is None:
         with _evaluating(model.hf):
             plan = _plans.setdefault(model.hf, {})[hooks] = _find(model)
-            _abilities.setdefault(model.hf, {})[hooks] = plan == DecodingPlan() and shares(model), joins(model, plan)
+            _joins.setdefault(model.hf, {})[hooks] = joins(model, plan)
         if plan != DecodingPlan():
             logger.warning("%s (%s) can only be decoded %s", model.name, type(model.hf).__name__, _described(plan))
     return plan
@@ -62,20 +65,21 @@ def known_plan(model: SubjectModel) -> DecodingPlan | None:
     return _known(model, _hooks(model.hf))
 
 
-def can_share(model: SubjectModel) -> bool:
-    """Return whether a model whose plan has been found reads rows of one prompt once (:mod:`harness.engine.shared`) as it reads each of them."""
-    return _able(model)[0]
+def can_share(model: SubjectModel, after: int) -> bool:
+    """Return whether the layers up to ``after`` may read once what prompts have in common (:mod:`harness.engine.shared`). Tried once a layer."""
+    hooks, known = _hooks(model.hf), _shares.setdefault(model.hf, {})
+    found = [able for (found_with, layer), able in known.items() if layer == after and found_with <= hooks]
+    if found:
+        return any(found)
+    with _evaluating(model.hf):
+        known[hooks, after] = shares(model, after)
+    return known[hooks, after]
 
 
 def can_join(model: SubjectModel) -> bool:
     """Return whether rows may join a batch in the middle of its texts, and each has the text that it has alone; the model's plan has been found."""
-    return _able(model)[1]
-
-
-def _able(model: SubjectModel) -> tuple[bool, bool]:
     hooks = _hooks(model.hf)
-    found = [able for found_with, able in _abilities.get(model.hf, {}).items() if found_with <= hooks]
-    return any(able[0] for able in found), any(able[1] for able in found)
+    return any(able for found_with, able in _joins.get(model.hf, {}).items() if found_with <= hooks)
 
 
 def _described(plan: DecodingPlan) -> str:

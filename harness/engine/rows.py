@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -208,15 +208,14 @@ class Rows:
         self.begun = columns
         self._begun = torch.tensor(columns, device=self.tokens.device)
 
-    def spread_cache(self, layers: int, of_row: Tensor) -> None:
-        """Give what the first layers have kept of each prompt to all of its rows.
+    def fill(self, layers: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Have the first layers keep what they did not read in the pass over the prompts.
 
         Args:
-            layers: how many.
-            of_row: ``[rows]`` int64, the prompt of each row.
+            layers: keys and values of each, ``[heads, rows, columns, width]``.
         """
-        for layer in self._cache.layers[:layers]:
-            layer.batch_select_indices(of_row)
+        for place, (keys, values) in enumerate(layers):
+            self._cache.update(keys.transpose(0, 1), values.transpose(0, 1), place)
 
     def _take_cache(self, output: Any) -> None:
         if self._names is None:

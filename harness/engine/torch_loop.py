@@ -11,6 +11,7 @@ import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import ceil
 
 from torch import Tensor, stack
@@ -20,16 +21,17 @@ from harness.engine.batch import Batch, Told
 from harness.engine.flow import Flow
 from harness.engine.forward import logits
 from harness.engine.placing import Hooked, Reading, why_not
-from harness.engine.plan import can_join, plan_for
+from harness.engine.plan import can_join, can_share, plan_for
 from harness.engine.rows import WHOLE, DecodingPlan
 from harness.engine.sampling import check_decoding
+from harness.engine.shared import Common, Sharing, last_common_layer
 from harness.engine.sizing import CHUNK, usual_rows
 from harness.errors import EngineError
 from harness.interventions import Edit
 from harness.model.activations import Row
-from harness.model.adapters import Adapters
+from harness.model.adapters import Adapter, Adapters
 from harness.model.loading import SubjectModel
-from harness.model.memory import Budget
+from harness.model.memory import Budget, TokenBudget
 from harness.types import Decoding, Json
 
 logger = logging.getLogger(__name__)
@@ -157,12 +159,18 @@ class TorchEngine:
         folder = group[0].adapter
         adapter = None if folder is None else self._adapters.get(folder)
 
-        def begin(requests: list[GenerationRequest]) -> Batch:
-            return Batch(self.model, requests, decoding, plan, adapter, self._reading, told)
+        def begin(requests: list[GenerationRequest], common: Common | None) -> Batch:
+            return Batch(self.model, requests, decoding, plan, adapter, self._reading, told, common)
 
         joins = plan.cache and can_join(self.model)
         columns = max(len(request.prompt_ids) for request in group) + decoding.max_new_tokens
-        return Flow(group, begin, plan, joins, budget, self.model.device, columns)
+        return Flow(group, begin, plan, self._sharing(group, plan, adapter), joins, budget, self.model.device, columns)
+
+    def _sharing(self, group: Chunk, plan: DecodingPlan, adapter: Adapter | None) -> Sharing:
+        after = last_common_layer(self.model, [site for request in group for edit in request.edits for site in edit.sites])
+        possible = self._reading.shares and plan == DecodingPlan()
+        able = partial(can_share, self.model, after)
+        return Sharing(self.model, after if possible else -1, able, adapter, TokenBudget.usual(self.model.device).size)
 
 
 def _parts(group: Sequence[GenerationRequest]) -> Iterator[list[GenerationRequest]]:

@@ -49,7 +49,7 @@ class NNsightEngine(TorchEngine):
 class Traced:
     """Forward passes as traces of nnsight. Implements :class:`harness.engine.placing.Reading`.
 
-    ``shares`` is False: nnsight hands over what a module returns before torch's hooks give the prompts' values to all rows.
+    ``shares`` is False: every layer is in every trace, also those whose prompts the torch engine has read beforehand.
     """
 
     shares = False

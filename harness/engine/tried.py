@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from harness.engine.rows import DecodingPlan, Rows
-from harness.engine.shared import prompts_once
+from harness.engine.shared import Tree, read_tree, reads_trees
 from harness.model.attention import fast_decoding
 from harness.model.loading import SubjectModel
 
@@ -43,34 +44,33 @@ def relative(logits: Tensor, expected: Tensor) -> float:
     return float((logits - expected).norm() / (expected - expected.mean()).norm().clamp(min=torch.finfo(torch.float32).tiny))
 
 
-def shares(model: SubjectModel) -> bool:
-    """Return whether rows of one prompt that is read once have the logits that they have apart."""
+def shares(model: SubjectModel, after: int) -> bool:
+    """Return whether rows whose beginnings the layers up to ``after`` have read together have the logits that they have apart."""
     texts = short_texts(model)
-    if texts is None:
+    if texts is None or not reads_trees(model):
         return False
-    prompts = [texts[0][:10], texts[1][:6], texts[0][:10], texts[0][:10]]
+    first, second = texts[:2]
+    prompts = [first[:10], first[:5] + second[:3], second[:6], first[:10], first[:7]]
     try:
         with fast_decoding(model.hf), torch.no_grad():
-            layers = {(model.n_layers - 1) // 2, model.n_layers - 1}
-            errors = [error for after in layers for error in _errors_of_sharing(model, prompts, texts[2], after)]
-    except Exception:  # whatever an architecture cannot do, memory for four short texts included
+            errors = list(_errors_of_sharing(model, prompts, texts[2], after))
+    except Exception:  # whatever an architecture cannot do, memory for some short texts included
         return False
     return all(error <= tolerance(model) for error in errors)  # a NaN is not
 
 
-def _errors_of_sharing(
-    model: SubjectModel, prompts: Sequence[Sequence[int]], new: Sequence[int], after: int
-) -> Iterator[float]:
+def _errors_of_sharing(model: SubjectModel, prompts: Sequence[Sequence[int]], new: Sequence[int], after: int) -> Iterator[float]:
     """Relative errors of the logits at some steps, before and after a row has left the batch."""
     apart, once, left = Rows(model, prompts, DecodingPlan()), Rows(model, prompts, DecodingPlan()), len(prompts)
+    common = read_tree(model, Tree(prompts), after)
     for step in range(4):
         if step == 2:
             left -= 1
             apart.keep(range(1, left + 1))
             once.keep(range(1, left + 1))
         expected = apart.logits(apart.view())
-        with prompts_once(once, once.view(), after) as view:
-            found = once.logits(view)
+        with nullcontext() if step else common.given(once):
+            found = once.logits(once.view())
         yield from (relative(*pair) for pair in zip(found, expected, strict=True))
         chosen = torch.tensor(new[step : step + left], device=model.device)
         apart.append(chosen)

@@ -61,6 +61,19 @@ def cache_names(hf: Any, output: Any) -> CacheNames | None:
     return None if known is None else CacheNames(known, held[0])
 
 
+def cache_argument(hf: Any) -> str:
+    """Return under which name a model's forward takes a cache that is given to it.
+
+    Raises:
+        ValueError: under none that is known.
+    """
+    parameters = inspect.signature(hf.forward).parameters
+    found = next((name for name in NAMES if name in parameters), None)
+    if found is None:
+        raise ValueError(f"{type(hf).__name__} takes no cache under any of {', '.join(NAMES)}")
+    return found
+
+
 def cut_rows(cache: Any, rows: torch.Tensor, how: Cut) -> None:
     """Leave only some rows in a cache, in place.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harness import sae as harness_sae
 from harness.engine.base import Engine, GenerationRequest
-from harness.engine.plan import plan_for
+from harness.engine.plan import can_share, plan_for
 from harness.engine.reference import ReferenceEngine
 from harness.engine.torch_loop import TorchEngine
 from harness.errors import EngineError
@@ -43,7 +43,9 @@ def programs(model: SubjectModel) -> dict[str, tuple[Edit, ...]]:
 @contextmanager
 def step_logits(model: SubjectModel) -> Iterator[list[Tensor]]:
     """The logits of the next token that each forward pass of the engine gave, ``[rows, vocabulary]``."""
-    plan_for(model)  # to find it takes passes of its own
+    plan_for(model)  # to find it takes passes of its own, as does how prompts are read
+    for layer in range(model.n_layers):
+        can_share(model, layer)
     steps: list[Tensor] = []
     handle = model.hf.register_forward_hook(lambda module, arguments, output: steps.append(output.logits[:, -1].detach().clone()))
     try:

@@ -15,7 +15,7 @@ from helpers.generation import generate
 from torch import Tensor
 
 from harness.engine.base import GenerationRequest
-from harness.engine.plan import plan_for
+from harness.engine.plan import can_share, plan_for
 from harness.interventions import Edit, Positions, Site
 from harness.model.loading import SubjectModel, hidden_of
 from harness.steering.add_vector import AddVector
@@ -36,7 +36,9 @@ def tokens(model: SubjectModel, requests: Sequence[GenerationRequest], decoding:
 @contextmanager
 def watched(model: SubjectModel, layer: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """What each forward pass had after a layer: before the engine's edits there, and as the next layer saw it."""
-    plan_for(model)  # to find it takes passes of its own
+    plan_for(model)  # to find it takes passes of its own, as does how prompts are read
+    for place in range(model.n_layers):
+        can_share(model, place)
     seen: list[tuple[Tensor, Tensor]] = []
     before: list[Tensor] = []
 
@@ -44,9 +46,7 @@ def watched(model: SubjectModel, layer: int) -> Iterator[list[tuple[Tensor, Tens
         before.append(hidden_of(out).clone())
 
     def next_input(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
-        own, after = before.pop(), (args[0] if args else kwargs["hidden_states"]).clone()
-        # a prompt that all rows have is read once, up to the first edit
-        seen.append((own.expand(len(after), *own.shape[1:]) if len(own) == 1 else own, after))
+        seen.append((before.pop(), (args[0] if args else kwargs["hidden_states"]).clone()))
 
     handles = [
         model.layers[layer].register_forward_hook(output),
