@@ -91,6 +91,10 @@ class Batch:
         """Make room for rows that come and go, see :meth:`harness.engine.rows.Rows.grow`; the prompts have been read."""
         self._rows.grow(rows, columns)
 
+    def land(self, others: Batch) -> None:
+        """Have what the prompts leave in the cache go to another batch at once, see :meth:`harness.engine.rows.Rows.land`."""
+        self._rows.land(others._rows)
+
     def join(self, others: Batch) -> None:
         """Take in the rows of another batch, of the same adapter, after those that are here; the prompts of both have been read.
 

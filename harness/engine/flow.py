@@ -100,6 +100,8 @@ class Flow:
     def _read(self, n: int, common: Common | None) -> Generator[Generated, None, bool]:
         """Have the next ``n`` requests read their prompts and join the batch; returns whether memory sufficed."""
         coming = self._begin(self._waiting[:n], common)
+        if self._open and self._joins and self._batch is not None:
+            coming.land(self._batch)
         ended = attempt(partial(coming.advance, 1), self._device)
         if ended is None:
             del coming

@@ -8,6 +8,7 @@ them (:func:`harness.model.attention.show_in`). Columns are taken off on the lef
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cache as once
 from typing import Any
@@ -32,7 +33,7 @@ class _Growing:
         super().__init__()
         self.dtype, self.device, self.is_initialized = layer.keys.dtype, layer.keys.device, True
         self._n, self._start, self._end = len(layer.keys), 0, layer.keys.shape[2]
-        self._longest = columns
+        self._longest, self._received = columns, (0, 0)
         self._buffers = [_room(x, max(rows, self._n), self._ahead(self._end)) for x in (layer.keys, layer.values)]
         for buffer, x in zip(self._buffers, (layer.keys, layer.values), strict=True):
             buffer[: self._n, :, : self._end] = x
@@ -63,18 +64,34 @@ class _Growing:
         self._start += columns
         self._show()
 
-    def join(self, keys: Tensor, values: Tensor) -> None:
-        """Take in rows at the end; what is narrower is padded on the left, with whatever numbers lie there."""
+    def receive(self, keys: Tensor, values: Tensor) -> None:
+        """Write down rows behind those that are here, without having them among these yet; what is narrower has whatever numbers lie on its left."""
         more, width = keys.shape[2] - (self._end - self._start), keys.shape[2]
         if self._n + len(keys) > len(self._buffers[0]):
             self._buffers = [_room(b, self._n + len(keys), b.shape[2], b) for b in self._buffers]
         if more > self._start:
             self._lay(more, self._ahead(self._end - self._start + more))
         self._start -= max(0, more)
-        for buffer, x in zip(self._buffers, (keys, values), strict=True):
-            buffer[self._n : self._n + len(x), :, self._end - width : self._end] = x
-        self._n += len(keys)
+        self._received = len(keys), width
+        for buffer, x in zip(self.received(), (keys, values), strict=True):
+            buffer[:] = x
         self._show()
+
+    def select(self, index: Tensor) -> None:
+        """Keep some of the rows that have been received, in another order."""
+        for buffer in self.received():
+            buffer[: len(index)] = buffer[index]
+        self._received = len(index), self._received[1]
+
+    def take(self) -> None:
+        """Have the rows that have been received among those that are here."""
+        self._n += self._received[0]
+        self._show()
+
+    def received(self) -> list[Tensor]:
+        """Return keys and values of the rows that have been received, as views."""
+        n, width = self._received
+        return [buffer[self._n : self._n + n, :, self._end - width : self._end] for buffer in self._buffers]
 
     def _lay(self, start: int, room: int) -> None:
         """Move the columns to begin at ``start``, in larger buffers where there is not ``room`` for so many."""
@@ -94,10 +111,72 @@ class _Growing:
 
         Texts that are that long and come one after the other move on to the right, and need room for that.
         """
-        return min(columns + _AHEAD, self._longest) if columns < self._longest else columns + _AHEAD
+        if columns + 2 * _AHEAD >= self._longest > columns:
+            return self._longest  # once for all: to move once more takes time, and for a while the memory of both
+        return columns + _AHEAD
 
     def _show(self) -> None:
         self.keys, self.values = (show_in(buffer[: self._n], self._start, self._end) for buffer in self._buffers)
+
+
+class _Landing:
+    """What a layer does whose keys and values, those of rows that read their prompts, go to a growing layer at once."""
+
+    keys: Tensor
+    values: Tensor
+    is_initialized: bool
+
+    def __init__(self, into: _Growing) -> None:
+        super().__init__()
+        self._into = into
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Hand over the prompts' keys and values, and return them.
+
+        Raises:
+            ValueError: they come in several parts.
+        """
+        if self.is_initialized:
+            raise ValueError("prompts whose keys and values go to a batch are read in one pass")
+        self._into.receive(key_states, value_states)
+        self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
+        self.keys, self.values = self._into.received()
+        return key_states, value_states
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some of the rows."""
+        self._into.select(indices)
+        self.keys, self.values = self._into.received()
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Keep some of the rows."""
+        self.batch_select_indices(beam_idx)
+
+
+@once
+def landing_class() -> Any:
+    """Return the class of layers whose rows are about to join others, a kind of transformers' ``DynamicLayer``."""
+    from transformers.cache_utils import DynamicLayer
+
+    class LandingLayer(_Landing, DynamicLayer):  # type: ignore[misc]
+        """Keys and values on their way."""
+
+    return LandingLayer
+
+
+def landing(cache: Any) -> Any:
+    """Return an empty cache for rows that read their prompts and then join those of another; None where one of its layers does not grow.
+
+    What they keep is written beside the others' at once, so that it never lies in memory twice. The others must be as they are until :func:`join`.
+
+    Args:
+        cache: of :func:`enlarge`.
+    """
+    if not all(isinstance(layer, layer_class()) for layer in cache.layers):
+        return None
+    coming = copy.copy(cache)
+    coming.layers = [landing_class()(layer) for layer in cache.layers]
+    return coming
 
 
 @once
@@ -178,7 +257,9 @@ def join(cache: Any, other: Any, width: int, other_width: int) -> None:
     longest = max(width, other_width)
     for layer, new in zip(cache.layers, other.layers, strict=True):
         if isinstance(layer, layer_class()):
-            layer.join(new.keys, new.values)
+            if not isinstance(new, landing_class()):
+                layer.receive(new.keys, new.values)
+            layer.take()
         else:
             _join(layer, new, longest)
 

@@ -111,6 +111,7 @@ def _errors_of_joining(model: SubjectModel, plan: DecodingPlan, texts: Sequence[
         assert left is not None
         there = [there[row] for row in left]
         other = Rows(model, [texts[comes][:length]], plan)
+        other.land(rows)
         parts = _told(other, texts, expected, [comes], 1)
         rows.join(other)
         there.append(comes)

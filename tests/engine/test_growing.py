@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
-from harness.engine.growing import enlarge, join, layer_class, leave, trim
+from harness.engine.growing import enlarge, join, landing, layer_class, leave, trim
 from harness.engine.rows import compact
 from harness.model.attention import _attend, show_in
 
@@ -34,7 +34,7 @@ def _states(rows: list[int], columns: int, start: int) -> Tensor:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.lists(st.tuples(st.sampled_from(["token", "leave", "join", "trim"]), st.integers(0, 30), st.integers(1, 9)), max_size=40),
+    st.lists(st.tuples(st.sampled_from(["token", "leave", "join", "land", "trim"]), st.integers(0, 30), st.integers(1, 9)), max_size=40),
     st.integers(1, 5),
     st.integers(1, 8),
     st.integers(0, 40),
@@ -58,13 +58,22 @@ def test_it_holds_what_concatenation_would(steps: list[tuple[str, int, int]], ro
             order = compact([place for place in range(len(names)) if place != number % len(names)])
             names, own, expected = [names[i] for i in order], [own[i] for i in order], expected[torch.tensor(order)]
             leave(cache, order, torch.tensor(order))
-        elif kind == "join":
+        elif kind in ("join", "land"):
             coming = list(range(fresh, fresh + 1 + number % 3))
             other = SimpleNamespace(layers=[_layer(coming, size, 500)])
+            if kind == "land":  # their first tokens end all of them but those that stay
+                stay = torch.tensor([place for place in range(len(coming)) if place != number % 2 or len(coming) == 1])
+                keys, other = other.layers[0].keys, landing(cache)
+                returned = other.layers[0].update(keys, -keys)
+                assert returned[0] is keys
+                assert other.layers[0].get_seq_length() == size
+                other.layers[0].batch_select_indices(stay)
+                torch.testing.assert_close(other.layers[0].keys, keys[stay])
+                coming = [coming[place] for place in stay.tolist()]
             longest = max(width, size)
             join(cache, other, width, size)
             parts = [torch.nn.functional.pad(x, (0, 0, longest - x.shape[2], 0)) for x in (expected, other.layers[0].keys)]
-            expected, names, own, fresh = torch.cat(parts), [*names, *coming], [*own, *[size] * len(coming)], fresh + len(coming)
+            expected, names, own, fresh = torch.cat(parts), [*names, *coming], [*own, *[size] * len(coming)], fresh + 3
         elif kind == "trim" and width > max(own):
             trim(cache, width - max(own), width)
             expected = expected[:, :, width - max(own) :]
@@ -119,3 +128,13 @@ def test_a_layer_that_is_not_known_does_not_join() -> None:
     strange = SimpleNamespace(state=torch.ones(2, 3))
     with pytest.raises(ValueError, match="SimpleNamespace"):
         join(SimpleNamespace(layers=[strange]), SimpleNamespace(layers=[strange]), 1, 1)
+
+
+def test_prompts_that_go_to_a_batch_are_read_in_one_pass() -> None:
+    cache = SimpleNamespace(layers=[_layer([0], 4), _layer([0], 4)])
+    assert landing(cache) is None, "layers that do not grow take no rows in before they are asked to"
+    enlarge(cache, 2, 8)
+    coming = landing(cache)
+    coming.layers[0].update(_states([1], 2, 0), _states([1], 2, 0))
+    with pytest.raises(ValueError, match="one pass"):
+        coming.layers[0].update(_states([1], 2, 0), _states([1], 2, 0))
