@@ -91,6 +91,10 @@ class Batch:
         """Make room for rows that come and go, see :meth:`harness.engine.rows.Rows.grow`; the prompts have been read."""
         self._rows.grow(rows, columns)
 
+    def settle(self, rows: int, columns: int) -> None:
+        """Make the same room before the prompts are read, see :meth:`harness.engine.rows.Rows.settle`."""
+        self._rows.settle(rows, columns)
+
     def land(self, others: Batch) -> None:
         """Have what the prompts leave in the cache go to another batch at once, see :meth:`harness.engine.rows.Rows.land`."""
         self._rows.land(others._rows)

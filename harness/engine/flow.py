@@ -40,6 +40,7 @@ class Flow:
         plan: how the model is decoded.
         sharing: how prompts are read.
         joins: whether rows may join a batch in the middle of its texts.
+        settles: whether room for these is made before the first prompts are read.
         budget: the rows of the batch; halved where memory runs out.
         device: whose memory that is.
         columns: tokens of the longest text there may be.
@@ -52,11 +53,13 @@ class Flow:
         plan: DecodingPlan,
         sharing: Sharing,
         joins: bool,
+        settles: bool,
         budget: Budget,
         device: torch.device,
         columns: int,
     ) -> None:
-        self._waiting, self._begin, self._plan, self._sharing, self._joins = in_order(requests), begin, plan, sharing, joins
+        self._waiting, self._begin, self._plan, self._sharing = in_order(requests), begin, plan, sharing
+        self._joins, self._settles = joins, joins and settles
         self._budget, self._device, self._columns = budget, device, columns
         self._tokens = TokenBudget.usual(device).size
         self._batch: Batch | None = None
@@ -102,6 +105,8 @@ class Flow:
         coming = self._begin(self._waiting[:n], common)
         if self._open and self._joins and self._batch is not None:
             coming.land(self._batch)
+        elif self._settles:
+            coming.settle(self._room(0), self._columns)
         ended = attempt(partial(coming.advance, 1), self._device)
         if ended is None:
             del coming
@@ -121,9 +126,13 @@ class Flow:
         if self._open and self._batch is not None:
             self._batch.join(coming)
             return
-        if self._joins:
-            coming.grow(min(self._budget.size, len(coming.requests) + len(self._waiting)), self._columns)
+        if self._joins and not self._settles:
+            coming.grow(self._room(len(coming.requests)), self._columns)
         self._batch = coming
+
+    def _room(self, n: int) -> int:
+        """Return how many rows there will be at most, of which ``n`` are no longer among those that wait."""
+        return min(self._budget.size, n + len(self._waiting))
 
     def _go_on(self) -> Iterator[Generated]:
         """Decode until a text ends."""

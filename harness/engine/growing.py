@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import cache as once
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,19 +29,28 @@ class _Growing:
 
     keys: Tensor
     values: Tensor
+    is_initialized: bool
 
-    def __init__(self, layer: Any, rows: int, columns: int) -> None:
+    def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
-        self.dtype, self.device, self.is_initialized = layer.keys.dtype, layer.keys.device, True
-        self._n, self._start, self._end = len(layer.keys), 0, layer.keys.shape[2]
-        self._longest, self._received = columns, (0, 0)
-        self._buffers = [_room(x, max(rows, self._n), self._ahead(self._end)) for x in (layer.keys, layer.values)]
-        for buffer, x in zip(self._buffers, (layer.keys, layer.values), strict=True):
+        self._rows, self._longest = rows, columns
+        self._n = self._start = self._end = 0
+        self._received = 0, 0
+
+    def begin(self, keys: Tensor, values: Tensor) -> None:
+        """Take in the first rows."""
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+        self._n, self._end = len(keys), keys.shape[2]
+        self._buffers = [_room(x, max(self._rows, self._n), self._ahead(self._end)) for x in (keys, values)]
+        for buffer, x in zip(self._buffers, (keys, values), strict=True):
             buffer[: self._n, :, : self._end] = x
         self._show()
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append the new tokens, and return all keys and values."""
+        if not self.is_initialized:
+            self.begin(key_states, value_states)
+            return key_states, value_states
         new = key_states.shape[2]
         if self._end + new > self._buffers[0].shape[2]:
             width = self._end - self._start + new
@@ -202,7 +212,29 @@ def enlarge(cache: Any, rows: int, columns: int) -> None:
 
     for place, layer in enumerate(cache.layers):
         if type(layer) is DynamicLayer and layer.keys is not None and layer.keys.dim() == 4:
-            cache.layers[place] = layer_class()(layer, rows, columns)
+            cache.layers[place] = layer_class()(rows, columns)
+            cache.layers[place].begin(layer.keys, layer.values)
+
+
+def all_grow(cache: Any) -> bool:
+    """Return whether :func:`growing` gives a cache of the same kind as this one, which was enlarged."""
+    from transformers import DynamicCache
+
+    return type(cache) is DynamicCache and all(isinstance(layer, layer_class()) for layer in cache.layers)
+
+
+def growing(rows: int, columns: int) -> Any:
+    """Return an empty cache of growing layers, for a model all of whose layers are of attention over all tokens.
+
+    Args:
+        rows: there will be at most, later ones included.
+        columns: there will be at most.
+    """
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    cache.layer_class_to_replicate = partial(layer_class(), rows, columns)
+    return cache
 
 
 def leave(cache: Any, order: Sequence[int], index: Tensor, how: Cut = "select") -> None:

@@ -33,8 +33,8 @@ _LEAVES = 1
 _PADDINGS: tuple[Padding, ...] = ("left", "none")
 _MASKS: tuple[Mask, ...] = ("all", "new")
 
-_joins: WeakKeyDictionary[torch.nn.Module, dict[Hooks, bool]] = WeakKeyDictionary()
-"""Whether rows may join a batch, by the same."""
+_joins: WeakKeyDictionary[torch.nn.Module, dict[Hooks, tuple[bool, bool]]] = WeakKeyDictionary()
+"""Whether rows may join a batch, and whether room for them may be made before the first prompts are read, by the same."""
 
 _shares: WeakKeyDictionary[torch.nn.Module, dict[tuple[Hooks, int], bool]] = WeakKeyDictionary()
 """Whether the layers up to one read what prompts have in common once, by the same and that layer."""
@@ -54,7 +54,8 @@ def plan_for(model: SubjectModel) -> DecodingPlan:
     if plan is None:
         with _evaluating(model.hf):
             plan = _plans.setdefault(model.hf, {})[hooks] = _find(model)
-            _joins.setdefault(model.hf, {})[hooks] = joins(model, plan)
+            able = joins(model, plan, settled=False)
+            _joins.setdefault(model.hf, {})[hooks] = able, able and joins(model, plan, settled=True)
         if plan != DecodingPlan():
             logger.warning("%s (%s) can only be decoded %s", model.name, type(model.hf).__name__, _described(plan))
     return plan
@@ -78,8 +79,17 @@ def can_share(model: SubjectModel, after: int) -> bool:
 
 def can_join(model: SubjectModel) -> bool:
     """Return whether rows may join a batch in the middle of its texts, and each has the text that it has alone; the model's plan has been found."""
+    return any(joins for joins, _ in _of_joining(model))
+
+
+def can_settle(model: SubjectModel) -> bool:
+    """Return whether room for rows that join may be made before the first prompts are read, too."""
+    return any(settles for _, settles in _of_joining(model))
+
+
+def _of_joining(model: SubjectModel) -> list[tuple[bool, bool]]:
     hooks = _hooks(model.hf)
-    return any(able for found_with, able in _joins.get(model.hf, {}).items() if found_with <= hooks)
+    return [able for found_with, able in _joins.get(model.hf, {}).items() if found_with <= hooks]
 
 
 def _described(plan: DecodingPlan) -> str:

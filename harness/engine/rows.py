@@ -11,9 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from harness.engine.growing import enlarge, join, landing, leave, trim
+from harness.engine.growing import all_grow, enlarge, growing, join, landing, leave, trim
 from harness.errors import EngineError
-from harness.model.cache import CacheNames, Cut, cache_names, cut_rows
+from harness.model.cache import CacheNames, Cut, cache_argument, cache_names, cut_rows
 from harness.model.loading import SubjectModel
 
 Padding = Literal["left", "none", "right"]
@@ -77,7 +77,7 @@ class Rows:
         self.open: Tensor | None = None
         self._place_begun([self.tokens.shape[1]] * len(prompts))
         self._cache: Any = None
-        self._landing: Any = None
+        self._first: Any = None  # what the pass over the prompts is given
         self._grown = False
         self._names: CacheNames | None = None
         self._accepted = frozenset(inspect.signature(model.hf.forward).parameters)
@@ -133,9 +133,9 @@ class Rows:
             arguments["position_ids"] = (view.real.cumsum(dim=1) - 1).clamp(min=0)[:, -width:]
         if "logits_to_keep" in self._accepted and not right:
             arguments["logits_to_keep"] = 1
-        given = self._landing if self._cache is None else self._cache
-        if given is not None and self._names is not None:
-            arguments[self._names.argument] = given
+        given = self._first if self._cache is None else self._cache
+        if given is not None:
+            arguments[cache_argument(self.model.hf) if self._names is None else self._names.argument] = given
         last = view.real.sum(dim=1) - 1 if right else None
         with head_reads(self.model, last):
             output = self.model.hf(**arguments)
@@ -187,7 +187,16 @@ class Rows:
 
     def land(self, others: Rows) -> None:
         """Have the prompts' cache go to another batch at once; it must not change until these rows join it, which comes next."""
-        self._landing, self._names = landing(others._cache), others._names
+        self._first, self._names = landing(others._cache), others._names
+
+    @property
+    def all_grow(self) -> bool:
+        """Whether :meth:`grow` has found nothing but keys and values of all tokens, in the usual kind of cache."""
+        return all_grow(self._cache)
+
+    def settle(self, rows: int, columns: int) -> None:
+        """Do at once what :meth:`grow` does after the pass over the prompts, for a model that bears it."""
+        self._first, self._grown = growing(rows, columns), True
 
     def join(self, others: Rows) -> None:
         """Take in the rows of another batch, after those that are here. Both have read their prompts, and all of their rows are open.

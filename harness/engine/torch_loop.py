@@ -21,7 +21,7 @@ from harness.engine.batch import Batch, Told
 from harness.engine.flow import Flow
 from harness.engine.forward import logits
 from harness.engine.placing import Hooked, Reading, why_not
-from harness.engine.plan import can_join, can_share, plan_for
+from harness.engine.plan import can_join, can_settle, can_share, plan_for
 from harness.engine.rows import WHOLE, DecodingPlan
 from harness.engine.sampling import check_decoding
 from harness.engine.shared import Common, Sharing, last_common_layer
@@ -164,7 +164,8 @@ class TorchEngine:
 
         joins = plan.cache and can_join(self.model)
         columns = max(len(request.prompt_ids) for request in group) + decoding.max_new_tokens
-        return Flow(group, begin, plan, self._sharing(group, plan, adapter), joins, budget, self.model.device, columns)
+        sharing = self._sharing(group, plan, adapter)
+        return Flow(group, begin, plan, sharing, joins, joins and can_settle(self.model), budget, self.model.device, columns)
 
     def _sharing(self, group: Chunk, plan: DecodingPlan, adapter: Adapter | None) -> Sharing:
         after = last_common_layer(self.model, [site for request in group for edit in request.edits for site in edit.sites])

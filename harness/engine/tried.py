@@ -77,23 +77,38 @@ def _errors_of_sharing(model: SubjectModel, prompts: Sequence[Sequence[int]], ne
         once.append(chosen)
 
 
-def joins(model: SubjectModel, plan: DecodingPlan) -> bool:
+def joins(model: SubjectModel, plan: DecodingPlan, *, settled: bool) -> bool:
     """Return whether rows that join others in the middle of their texts, and those others, have the logits of whole texts.
 
     That takes a cache that can be padded on the left, and that rows can leave.
+
+    Args:
+        model: the subject model.
+        plan: how it is decoded.
+        settled: room for all rows is made before the first prompts are read, not afterwards.
     """
     texts = short_texts(model)
     if texts is None or not (plan.cache and plan.together and plan.padding == "left" and plan.cut != "keep"):
         return False
     try:
         with fast_decoding(model.hf), torch.no_grad():
-            errors = list(_errors_of_joining(model, plan, texts))
+            if settled and not _all_grow(model, plan, texts[0]):
+                return False
+            errors = list(_errors_of_joining(model, plan, texts, settled))
     except Exception:  # whatever an architecture cannot do, memory for four short texts included
         return False
     return all(float(torch.tensor(part).median()) <= tolerance(model) for part in errors)  # a NaN is not
 
 
-def _errors_of_joining(model: SubjectModel, plan: DecodingPlan, texts: Sequence[list[int]]) -> Iterator[list[float]]:
+def _all_grow(model: SubjectModel, plan: DecodingPlan, text: Sequence[int]) -> bool:
+    """Return whether a model keeps nothing but keys and values of all tokens; short texts cannot show what becomes of those beyond a window."""
+    rows = Rows(model, [text[:3]], plan)
+    rows.logits(rows.view())
+    rows.grow(1, len(text))
+    return rows.all_grow
+
+
+def _errors_of_joining(model: SubjectModel, plan: DecodingPlan, texts: Sequence[list[int]], settled: bool) -> Iterator[list[float]]:
     """Relative errors of the logits of each row between two of its changes.
 
     Three rows begin; the longest leaves, a shorter one comes, then one that is longer than all that are there.
@@ -101,8 +116,11 @@ def _errors_of_joining(model: SubjectModel, plan: DecodingPlan, texts: Sequence[
     expected = [model.hf(input_ids=torch.tensor([text], device=model.device), use_cache=False).logits[0].float() for text in texts]
     longest = len(texts[0])
     rows, there = Rows(model, [texts[0][:3], texts[1][:9], texts[2][:5]], plan), [0, 1, 2]
+    if settled:
+        rows.settle(len(texts), longest)
     parts = _told(rows, texts, expected, there, 1)
-    rows.grow(len(texts), longest)
+    if not settled:
+        rows.grow(len(texts), longest)
     parts = [*parts, *_told(rows, texts, expected, there, STEPS - 1)]
     yield from _by_row(parts, there)
     for leaves, comes, length in ((1, 1, 2), (2, 2, longest - STEPS - 1)):

@@ -338,4 +338,4 @@ def test_texts_that_end_at_their_first_token_never_join(model: SubjectModel, joi
     decoding = Decoding(max_new_tokens=1, temperature=0.0)
     assert {text.n_tokens for text in texts(TorchEngine(model, batch_size=2), requests, decoding).values()} <= {0, 1}
     assert not joined
-    assert list(Flow([], mock.Mock(), plan_for(model), mock.Mock(), True, mock.Mock(), model.device, 0).texts()) == []
+    assert list(Flow([], mock.Mock(), plan_for(model), mock.Mock(), True, True, mock.Mock(), model.device, 0).texts()) == []
