@@ -17,7 +17,7 @@ from helpers.generation import generate
 from torch import Tensor
 
 from harness.engine.base import Generated, GenerationRequest
-from harness.engine.plan import plan_for
+from harness.engine.plan import can_share, plan_for
 from harness.errors import EngineError
 from harness.interventions import EditContext, Positions, Site
 from harness.model.cache import NAMES, cache_names
@@ -279,7 +279,8 @@ def test_hooks_go_when_an_edit_raises(tiny_model: SubjectModel, openings: list[l
 
 def test_the_unembedding_gets_vectors_without_gaps(tiny_model: SubjectModel, openings: list[list[int]]) -> None:
     """torch copies the whole unembedding for each row of a batch whose last tokens are a view into their prompts."""
-    plan_for(tiny_model)  # to find it takes passes of its own
+    plan_for(tiny_model)  # to find it takes passes of its own, as does how prompts are read
+    assert can_share(tiny_model, tiny_model.n_layers - 1)
     seen = []
     handle = tiny_model.hf.get_output_embeddings().register_forward_hook(lambda module, arguments, output: seen.append(arguments[0]))
     try:
