@@ -162,12 +162,22 @@ def load(texts: int = 3000, features: int = 300, labels: int = 40, seed: int = 0
     return sparse.csr_matrix(dense.astype(np.float32)), sparse.csr_matrix(r.random((texts, labels)) < 0.05)
 
 
+@pytest.fixture(scope="module")
+def whole() -> tuple[Any, Any, Any, Array, Array]:
+    """:func:`load` and what is in it: the best pairs and AUROC by one thread in blocks of the usual size, and every TP by the definition."""
+    matrix, labels = load()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        plain, plain_auroc = best_pairs(matrix, labels, GRID, 1e-2), auroc_pairs(matrix, labels)
+    return matrix, labels, plain, plain_auroc, counted(matrix.toarray(), labels.toarray(), list(GRID))[0]
+
+
 @pytest.mark.parametrize("threads", ["1", "2", "5"])
 @pytest.mark.parametrize("entries", [1, 500, 1 << 27])
-def test_neither_blocks_nor_threads_change_anything(monkeypatch: pytest.MonkeyPatch, threads: str, entries: int) -> None:
-    matrix, labels = load()
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    plain, plain_auroc = best_pairs(matrix, labels, GRID, 1e-2), auroc_pairs(matrix, labels)
+def test_neither_blocks_nor_threads_change_anything(
+    monkeypatch: pytest.MonkeyPatch, threads: str, entries: int, whole: tuple[Any, Any, Any, Array, Array]
+) -> None:
+    matrix, labels, plain, plain_auroc, every_tp = whole
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     monkeypatch.setattr(columns, "ENTRIES", entries)
     monkeypatch.setattr(columns, "_NEAR", 700)
@@ -181,8 +191,7 @@ def test_neither_blocks_nor_threads_change_anything(monkeypatch: pytest.MonkeyPa
     assert seen == sorted(seen)
     assert seen[-1] == (300, 300)
     tp = np.concatenate([block.tp for block in count_blocks(matrix, labels, GRID, block=7)])
-    dense = matrix.toarray()
-    np.testing.assert_array_equal(tp, counted(dense, labels.toarray(), list(GRID))[0])
+    np.testing.assert_array_equal(tp, every_tp)
 
 
 def test_memory_mapped_files_are_read_where_they_lie(tmp_path: Path) -> None:
