@@ -39,11 +39,20 @@ class Broken:
         return one_line(self.error)
 
 
+class _Manager(pluggy.PluginManager):
+    """pluggy's, which looks at every name of a plugin as a class could hide it; in a module a name has its value."""
+
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
+        if isinstance(plugin, types.ModuleType) and name in vars(plugin) and not inspect.isroutine(vars(plugin)[name]):
+            return None
+        return super().parse_hookimpl_opts(plugin, name)
+
+
 class PluginHost:
     """All plugins of this installation. Made by :meth:`load`; there is no module-level instance."""
 
     def __init__(self) -> None:
-        self._manager = pluggy.PluginManager("harness")
+        self._manager = _Manager("harness")
         self._manager.add_hookspecs(hookspecs)
         self._registries: dict[Kind, PluginRegistry] = {kind: PluginRegistry(kind) for kind in KINDS}
         self.tasks = TaskRegistry()
