@@ -300,9 +300,12 @@ import harness.scoring.counting as counting
 assert "numba" not in sys.modules
 {prepare}
 one = sparse.csr_matrix(np.array([[0.5, 0.0], [0.0, 0.2], [0.9, 0.0]], dtype=np.float32))
-found = counting.best_pairs(one, sparse.csr_matrix([[1], [0], [1]]), [0.0, 0.3], 0.1)
-print(found.score.tolist(), found.tp.tolist())
+labels = sparse.csr_matrix([[1], [0], [1]])
+{count}
 """
+PAIRS = "found = counting.best_pairs(one, labels, [0.0, 0.3], 0.1)\nprint(found.score.tolist(), found.tp.tolist())"
+AUROC = "print(counting.auroc_pairs(one, labels).tolist())"
+"""Its three loops are made in half the time of the others' five."""
 BROKEN = {
     "nothing": "",
     "no folder to keep machine code in": "import numba.core.caching as c\nc.CacheImpl._locator_classes = []",
@@ -320,12 +323,12 @@ def test_machine_code_that_cannot_be_kept_is_made_again(case: str, tmp_path: Pat
         environment["NUMBA_DISABLE_JIT"] = "1"
 
     def answer() -> str:
-        program = PROGRAM.format(prepare=BROKEN[case])
+        program = PROGRAM.format(prepare=BROKEN[case], count=AUROC if BROKEN[case] else PAIRS)
         done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    expected = "[[1.0, 0.0]] [[2, 0]]"
+    expected = "[[1.0, 0.0]]" if BROKEN[case] else "[[1.0, 0.0]] [[2, 0]]"
     assert answer() == expected
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert bool(kept) == (case == "nothing")
