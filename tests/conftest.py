@@ -18,6 +18,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.machinery import SourceFileLoader
+from importlib.util import source_from_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,8 +46,21 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("harness", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("harness")
 
-# Tests edit a module and import it anew within one second: compiled code, which is told by second and size, would be that of before.
-sys.dont_write_bytecode = True
+# Tests edit a module and import it anew within one second: compiled code, which is told by second and size, would be that of before. So what tests
+# write is not kept compiled; what was installed before they began is, since to compile it takes longer than to import it, in each process again.
+_INSTALLED = tuple(os.path.join(folder, "") for folder in {str(Path(__file__).resolve().parent.parent), *filter(None, sys.path)})
+_keep_compiled = SourceFileLoader.set_data
+
+
+def _keep_if_installed(loader: SourceFileLoader, path: str, data: Any, *, _mode: int = 0o666) -> None:
+    if source_from_cache(path).startswith(_INSTALLED):
+        _keep_compiled(loader, path, data, _mode=_mode)  # type: ignore[call-arg] (of the standard library alone)
+        with contextlib.suppress(OSError):  # where a test lets files grow no further, older Pythons keep a part, which nobody could import
+            if os.path.getsize(path) != len(data):
+                os.unlink(path)
+
+
+SourceFileLoader.set_data = _keep_if_installed  # type: ignore[method-assign]
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("HARNESS_TEST_DATA", ROOT.parent / "shared" / "data"))

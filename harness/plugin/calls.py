@@ -64,18 +64,20 @@ _OURS: list[ProcessState] = []
 
 
 @contextmanager
-def calling(who: PluginName, call: str, kept: Kept | None = None) -> Iterator[None]:
+def calling(who: PluginName, call: str, kept: Kept | None = None, ours: ProcessState | None = None) -> Iterator[None]:
     """Within the context a plugin is at work; not to be held open over a ``yield``.
 
     Args:
         who: the plugin.
         call: what it is asked for, e.g. ``label``.
         kept: where its own state is kept until the next step; None: the call is a whole.
+        ours: the process' state, where the caller knows it: of many calls in a row, each of which puts it back.
 
     Raises:
         PluginFault: from whatever it raises.
     """
-    ours = ProcessState.capture(signals=kept is None)  # a handler may stay while results come one by one: Ctrl-C waits for what is under way
+    if ours is None:
+        ours = ProcessState.capture(signals=kept is None)  # a handler may stay while results come one by one: Ctrl-C waits for what is under way
     _OURS.append(ours)
     try:
         if kept is not None and kept.state is not None:

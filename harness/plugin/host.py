@@ -18,6 +18,7 @@ from harness.plugin import spec as hookspecs
 from harness.plugin.calls import PluginName, calling, one_line
 from harness.plugin.files import PluginFile, import_file, located
 from harness.plugin.imports import ImportWatch
+from harness.plugin.process_state import ProcessState
 from harness.plugin.registry import KINDS, METHODS, Kind, NameTaken, PluginRegistry, Registered, TaskRegistry
 
 ENTRY_POINT_GROUP = "harness"
@@ -39,17 +40,28 @@ class Broken:
         return one_line(self.error)
 
 
+class _Manager(pluggy.PluginManager):
+    """pluggy's, which looks at every name of a plugin as a class could hide it; in a module a name has its value."""
+
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
+        if isinstance(plugin, types.ModuleType) and name in vars(plugin) and not inspect.isroutine(vars(plugin)[name]):
+            return None
+        return super().parse_hookimpl_opts(plugin, name)
+
+
 class PluginHost:
     """All plugins of this installation. Made by :meth:`load`; there is no module-level instance."""
 
     def __init__(self) -> None:
-        self._manager = pluggy.PluginManager("harness")
+        self._manager = _Manager("harness")
         self._manager.add_hookspecs(hookspecs)
         self._registries: dict[Kind, PluginRegistry] = {kind: PluginRegistry(kind) for kind in KINDS}
         self.tasks = TaskRegistry()
         self.broken: list[Broken] = []
         self.files: list[PluginFile] = []
         self._distributions: dict[importlib.metadata.Distribution, tuple[str, str]] = {}
+        self._ours: ProcessState | None = None
+        """The process' state while installed plugins are loaded: each of them puts it back, so that it is looked at once."""
 
     @classmethod
     def load(cls, files: Iterable[str | Path] = ()) -> PluginHost:
@@ -63,9 +75,11 @@ class PluginHost:
                 other way is kept in ``broken``.
         """
         host = cls()
+        host._ours = ProcessState.capture()
         with ImportWatch() as watch:
             for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda e: (e.name, e.value)):
                 host._load(entry_point, watch)
+            host._ours = None
             for path in files:
                 host._load_file(path, watch)
         return host
@@ -95,7 +109,7 @@ class PluginHost:
         distribution, version = self._distribution(entry_point.dist) if entry_point.dist else ("unknown", "")
         who = PluginName("plugin", entry_point.name, distribution, entry_point.value)
         try:
-            with watch.importing(f"{entry_point.name} ({entry_point.value}) of {distribution}"), calling(who, "its import"):
+            with watch.importing(f"{entry_point.name} ({entry_point.value}) of {distribution}"), calling(who, "its import", ours=self._ours):
                 plugin = entry_point.load()
         except (HarnessError, OSError) as error:
             self.broken.append(Broken(entry_point.name, entry_point.value, distribution, error.__cause__ or error))
@@ -127,7 +141,7 @@ class PluginHost:
         before = {kind: dict(registry.entries) for kind, registry in self._registries.items()}
         tasks_before = dict(self.tasks.entries)
         try:
-            with calling(who, "its hooks"):
+            with calling(who, "its hooks", ours=self._ours):
                 self._manager.register(plugin, name=f"{distribution}:{name}")
                 self._check_hooks(plugin)
                 self._collect(plugin, distribution, version, file)

@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import FrameType, TracebackType
 
 from harness.errors import OptionError
@@ -37,7 +37,7 @@ class ImportWatch:
         self._limit = import_limit()
         self._changed = threading.Condition()
         self._plugin: str | None = None
-        self._number, self._over = 0, False
+        self._since, self._over = 0.0, False
         self._thread = threading.Thread(target=self._watch, name="plugin-imports", daemon=True)
 
     def __enter__(self) -> ImportWatch:
@@ -61,25 +61,27 @@ class ImportWatch:
             self._set(None)
 
     def _set(self, plugin: str | None) -> None:
+        """Wakes nobody: almost all imports are over before the watching thread has anything to say."""
         with self._changed:
-            self._plugin = plugin
-            self._number += 1
-            self._changed.notify()
+            self._plugin, self._since = plugin, time.monotonic()
 
     def _watch(self) -> None:
         stderr = sys.stderr
+        said, due = -1.0, self._named_after  # since when the one that was named last has been imported, and after how long it is named again
         with self._changed:
             while not self._over:
-                waited, wait, changed = 0.0, self._named_after, partial(self._has_changed, self._number)
-                while self._plugin is not None and not self._changed.wait_for(changed, wait):
-                    waited += wait
-                    wait = waited
-                    advice = "Ctrl-C stops it" + ("" if self._limit is not None else f", {LIMIT}=SECONDS sets a limit")
-                    say(f"harness: plugin {self._plugin} is still being imported after {waited:g} s; {advice}", stderr)
-                self._changed.wait_for(lambda: self._plugin is not None or self._over)
-
-    def _has_changed(self, number: int) -> bool:
-        return self._number != number or self._over
+                if self._plugin is None:
+                    self._changed.wait(self._named_after)
+                    continue
+                if self._since != said:
+                    said, due = self._since, self._named_after
+                left = said + due - time.monotonic()
+                if left > 0:
+                    self._changed.wait(left)
+                    continue
+                advice = "Ctrl-C stops it" + ("" if self._limit is not None else f", {LIMIT}=SECONDS sets a limit")
+                say(f"harness: plugin {self._plugin} is still being imported after {due:g} s; {advice}", stderr)
+                due *= 2
 
 
 def import_limit() -> float | None:

@@ -16,6 +16,11 @@ from typing import Any
 
 import numpy as np
 
+try:  # signal's own is this one, with a look-up of an Enum for each of 62 signals around it: half of what a call into a plugin would cost
+    from _signal import getsignal  # type: ignore[import-not-found, unused-ignore]
+except ImportError:
+    from signal import getsignal
+
 from harness.plugin import torch_state
 
 _SIGNALS = tuple(sorted(signal.valid_signals() - {getattr(signal, name, None) for name in ("SIGKILL", "SIGSTOP")}))
@@ -56,7 +61,7 @@ class ProcessState:
     def capture(cls, signals: bool = True) -> ProcessState:
         """Return the state now; without ``signals``, their handlers are left to whoever sets them."""
         folder = _folder()
-        handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS} if signals else {}
+        handlers: dict[int, Any] = {number: getsignal(number) for number in _SIGNALS} if signals else {}
         timers = {timer: signal.getitimer(timer) for timer in _TIMERS}
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ()) if hasattr(signal, "pthread_sigmask") else None
         return cls(
@@ -108,7 +113,7 @@ def restore_signals(handlers: Mapping[int, Any]) -> None:
     if threading.current_thread() is threading.main_thread():
         for number, before in handlers.items():
             handler = signal.SIG_DFL if getattr(before, "spent", False) else before
-            if handler is not None and signal.getsignal(number) is not handler:
+            if handler is not None and getsignal(number) is not handler:
                 signal.signal(number, handler)
 
 

@@ -256,6 +256,7 @@ def test_positions_of_a_clamp_in_the_hidden_states(model: SubjectModel, dictiona
     """Prompt only, generated only, first token left out: elsewhere the stream is bit by bit what the unedited layer makes of its input."""
     prompt = model.encode(TEXTS[0])
     j, decoding = lively[0], Decoding(max_new_tokens=4, min_new_tokens=4, temperature=0.0)
+    tokens(model, [GenerationRequest("0", prompt, 0, ())], decoding)  # what the engine tries of a model comes before its first text
     for positions in (Positions(), Positions(generated=False), Positions(prompt=False), Positions(first_token=False)):
         before: list[Tensor] = []
         handle = model.layers[SITE.layer].register_forward_hook(

@@ -227,10 +227,10 @@ def test_a_reply_far_beyond_an_instruction_is_refused_unread() -> None:
     assert read_instruction("<think>" + "Hm, bees. " * FARTHEST + "</think>" + PLAIN) == (PLAIN, ""), "thinking may be as long as it likes"
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """The least CPU time of two tries."""
-    taken = []
-    for _ in range(2):
+def seconds(work: Callable[[], object], few: float = 0.0) -> float:
+    """The least CPU time of two tries, of which the others are left out once one took less than ``few``."""
+    taken: list[float] = []
+    while len(taken) < 2 and min(taken, default=few) >= few:
         started = time.process_time()
         work()
         taken.append(time.process_time() - started)
@@ -250,4 +250,5 @@ def test_the_time_grows_with_the_length_and_not_its_square(before: str, piece: s
     monkeypatch.setattr("harness_plugins.steerers.prompt.replies.FARTHEST", 10**6)
     small, large = (before + piece * (size // len(piece)) for size in (6_000, 24_000))
     floor = 0.01  # below it the clock says little
-    assert seconds(lambda: read_instruction(large)) < 8 * max(seconds(lambda: read_instruction(small)), floor)
+    took = seconds(lambda: read_instruction(large), few=8 * floor)
+    assert took < 8 * floor or took < 8 * seconds(lambda: read_instruction(small))
