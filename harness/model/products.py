@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 FEWEST, MOST = 32, 128
 """Numbers of tokens of a call that are multiplied so."""
+LARGEST = 1 << 20
+"""Numbers of a weight at most: with large ones the last product of an MLP loses what the others gain."""
 _WIDER = 2
 """An MLP's inner width as a multiple of its outer one, at least."""
 
@@ -60,12 +62,12 @@ def _is_measured() -> bool:
 def _mlps(hf: nn.Module) -> Iterator[tuple[list[nn.Linear], list[nn.Linear]]]:
     """Yield the widening and the narrowing layers of each MLP."""
     for module in hf.modules():
-        children = [child for child in module.children() if hasattr(child, "in_features") and hasattr(child, "out_features")]
+        children: list[Any] = [child for child in module.children() if hasattr(child, "in_features") and hasattr(child, "out_features")]
         outer = min((child.out_features for child in children), default=0)
         widening = [own for own in children if own.in_features == outer and own.out_features > _WIDER * outer]
         narrowing = [own for own in children if own.out_features == outer and own.in_features > _WIDER * outer]
         whole = widening and narrowing and len(widening) + len(narrowing) == len(children)
-        if whole and all(type(own) is nn.Linear and "forward" not in vars(own) for own in children):
+        if whole and all(type(own) is nn.Linear and "forward" not in vars(own) and own.weight.numel() <= LARGEST for own in children):
             yield widening, narrowing
 
 
@@ -88,7 +90,7 @@ def _narrow(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
         if not _may(linear, input) or input.is_contiguous():
             return nn.Linear.forward(linear, input)
         flat = input.reshape(-1, linear.in_features)
-        return turned(linear.weight, flat, linear.bias).contiguous().view(*input.shape[:-1], linear.out_features)
+        return turned(linear.weight, flat, linear.bias).view(*input.shape[:-1], linear.out_features).contiguous()
 
     return forward
 

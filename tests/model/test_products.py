@@ -98,13 +98,16 @@ def test_an_mlp_gives_the_same(calls: list[tuple[int, int]], bias: bool, shape: 
         ("float32", torch.randn(64, 1, 12)),
         ("float16", torch.randn(64, 1, 12, dtype=torch.float16)),
         ("gradients", torch.randn(64, 1, 12, dtype=BF16)),
+        ("large weights", torch.randn(64, 1, 12, dtype=BF16)),
         ("a kind of its own", torch.randn(64, 1, 12, dtype=BF16)),
         ("a forward of its own", torch.randn(64, 1, 12, dtype=BF16)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_goes_the_usual_way(calls: list[tuple[int, int]], change: str, x: Tensor) -> None:
+def test_what_goes_the_usual_way(calls: list[tuple[int, int]], change: str, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     mlp = Mlp(dtype=x.dtype)
+    if change == "large weights":
+        monkeypatch.setattr(products, "LARGEST", 12 * 40 - 1)
     if change == "a kind of its own":
         mlp.down = type("Quantised", (nn.Linear,), {})(40, 12, bias=False, dtype=BF16)
     if change == "a forward of its own":
@@ -146,7 +149,12 @@ def test_hooks_and_other_weights_meanwhile(calls: list[tuple[int, int]]) -> None
     mlp, x = Mlp(), torch.randn(64, 1, 12, dtype=BF16)
     other = copy.deepcopy(mlp.down.weight) * 3
     shown: list[Tensor] = []
-    handle = mlp.gate.register_forward_hook(lambda _, arguments, output: shown.append(output) or output * 0 + 1)
+
+    def hook(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
+        shown.append(output)
+        return torch.ones_like(output)
+
+    handle = mlp.gate.register_forward_hook(hook)
     with turned_products(mlp):
         gate = functional.linear(x, mlp.gate.weight)
         mlp.up.weight.data.mul_(2)
