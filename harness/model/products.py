@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 FEWEST, MOST = 32, 128
 """Numbers of tokens of a call that are multiplied so."""
-LARGEST = 1 << 20
-"""Numbers of a weight at most: with large ones the last product of an MLP loses what the others gain."""
+PAGE = 2048
+"""Weights whose rows lie so many numbers apart, or a multiple of it (4 kB), meet in the same places of a cache; turned, the product loses by it."""
 _WIDER = 2
 """An MLP's inner width as a multiple of its outer one, at least."""
 
@@ -38,7 +38,7 @@ def turned_products(hf: Any) -> Iterator[None]:
                 for linear, forward in [*((own, _widen(own)) for own in widening), *((own, _narrow(own)) for own in narrowing)]:
                     if "forward" not in vars(linear):  # one that several modules hold comes again
                         changed.append(linear)
-                        linear.forward = forward  # type: ignore[method-assign]
+                        linear.forward = forward  # type: ignore[assignment,method-assign]
         yield
     finally:
         for linear in changed:
@@ -56,7 +56,7 @@ def _is_measured() -> bool:
     """Whether the processor multiplies bfloat16 by AVX-512 and has no unit for tiles."""
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     found = [getattr(torch.cpu, name, None) for name in names]
-    return all(found) and found[0]() and not found[1]() and torch.backends.mkldnn.is_available()  # type: ignore[misc]
+    return all(found) and found[0]() and not found[1]() and torch.backends.mkldnn.is_available()  # type: ignore[misc,no-untyped-call]
 
 
 def _mlps(hf: nn.Module) -> Iterator[tuple[list[nn.Linear], list[nn.Linear]]]:
@@ -67,7 +67,7 @@ def _mlps(hf: nn.Module) -> Iterator[tuple[list[nn.Linear], list[nn.Linear]]]:
         widening = [own for own in children if own.in_features == outer and own.out_features > _WIDER * outer]
         narrowing = [own for own in children if own.out_features == outer and own.in_features > _WIDER * outer]
         whole = widening and narrowing and len(widening) + len(narrowing) == len(children)
-        if whole and all(type(own) is nn.Linear and "forward" not in vars(own) and own.weight.numel() <= LARGEST for own in children):
+        if whole and all(type(own) is nn.Linear and own.in_features % PAGE and "forward" not in vars(own) for own in children):
             yield widening, narrowing
 
 

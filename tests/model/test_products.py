@@ -98,7 +98,7 @@ def test_an_mlp_gives_the_same(calls: list[tuple[int, int]], bias: bool, shape: 
         ("float32", torch.randn(64, 1, 12)),
         ("float16", torch.randn(64, 1, 12, dtype=torch.float16)),
         ("gradients", torch.randn(64, 1, 12, dtype=BF16)),
-        ("large weights", torch.randn(64, 1, 12, dtype=BF16)),
+        ("rows a page apart", torch.randn(64, 1, 12, dtype=BF16)),
         ("a kind of its own", torch.randn(64, 1, 12, dtype=BF16)),
         ("a forward of its own", torch.randn(64, 1, 12, dtype=BF16)),
     ],
@@ -106,8 +106,8 @@ def test_an_mlp_gives_the_same(calls: list[tuple[int, int]], bias: bool, shape: 
 )
 def test_what_goes_the_usual_way(calls: list[tuple[int, int]], change: str, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     mlp = Mlp(dtype=x.dtype)
-    if change == "large weights":
-        monkeypatch.setattr(products, "LARGEST", 12 * 40 - 1)
+    if change == "rows a page apart":
+        monkeypatch.setattr(products, "PAGE", 20)
     if change == "a kind of its own":
         mlp.down = type("Quantised", (nn.Linear,), {})(40, 12, bias=False, dtype=BF16)
     if change == "a forward of its own":
