@@ -22,6 +22,7 @@ from harness.interventions import EditContext, Site
 from harness.model.adapters import Adapter
 from harness.model.attention import fast_decoding
 from harness.model.loading import SubjectModel
+from harness.model.products import turned_products
 from harness.types import Decoding, FinishReason, rng
 
 
@@ -81,7 +82,7 @@ class Batch:
         """Decode until a row ends, or so many steps, and take those that have ended out of the batch."""
         # no_grad, not inference_mode: what a model caches in a forward pass must stay usable in training.
         worn = nullcontext() if self._adapter is None else self._adapter.worn()
-        with fast_decoding(self.model.hf), torch.no_grad(), worn:
+        with fast_decoding(self.model.hf), torch.no_grad(), worn, turned_products(self.model.hf):  # of what is worn, too
             ended: list[Generated] = []
             while not ended and steps != 0:
                 ended, steps = self._step(), None if steps is None else steps - 1
