@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from harness.engine.rows import WHOLE, DecodingPlan, Mask, Padding, Rows
-from harness.engine.tried import LENGTHS, STEPS, joins, relative, shares, short_texts, tolerance
+from harness.engine.tried import LENGTHS, STEPS, held_bytes, joins, relative, shares, short_texts, tolerance
 from harness.errors import EngineError
 from harness.model.attention import fast_decoding
 from harness.model.fingerprint import global_hooks
@@ -39,6 +39,9 @@ _joins: WeakKeyDictionary[torch.nn.Module, dict[Hooks, tuple[bool, bool]]] = Wea
 _shares: WeakKeyDictionary[torch.nn.Module, dict[tuple[Hooks, int], bool]] = WeakKeyDictionary()
 """Whether the layers up to one read what prompts have in common once, by the same and that layer."""
 
+_held: WeakKeyDictionary[torch.nn.Module, float] = WeakKeyDictionary()
+"""Bytes of keys and values of a token."""
+
 _plans: WeakKeyDictionary[torch.nn.Module, dict[Hooks, DecodingPlan]] = WeakKeyDictionary()
 """The plans of each model, by the hooks that were in it: what is right under a hook need not be so without it."""
 
@@ -56,6 +59,7 @@ def plan_for(model: SubjectModel) -> DecodingPlan:
             plan = _plans.setdefault(model.hf, {})[hooks] = _find(model)
             able = joins(model, plan, settled=False)
             _joins.setdefault(model.hf, {})[hooks] = able, able and joins(model, plan, settled=True)
+            _held[model.hf] = held_bytes(model)
         if plan != DecodingPlan():
             logger.warning("%s (%s) can only be decoded %s", model.name, type(model.hf).__name__, _described(plan))
     return plan
@@ -64,6 +68,16 @@ def plan_for(model: SubjectModel) -> DecodingPlan:
 def known_plan(model: SubjectModel) -> DecodingPlan | None:
     """Return the plan of a model as it is, where one has been found."""
     return _known(model, _hooks(model.hf))
+
+
+def token_bytes(model: SubjectModel) -> float:
+    """Return the bytes of keys and values of a token of a row; infinite where a model holds something else, or what it holds is not found.
+
+    Raises:
+        EngineError: as :func:`plan_for`.
+    """
+    plan_for(model)
+    return _held[model.hf]
 
 
 def can_share(model: SubjectModel, after: int) -> bool:

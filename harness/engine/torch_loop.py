@@ -25,7 +25,7 @@ from harness.engine.plan import can_join, can_settle, can_share, plan_for
 from harness.engine.rows import WHOLE, DecodingPlan
 from harness.engine.sampling import check_decoding
 from harness.engine.shared import Common, Sharing, last_common_layer
-from harness.engine.sizing import CHUNK, usual_rows
+from harness.engine.sizing import CHUNK, rows_of, usual_rows
 from harness.errors import EngineError
 from harness.interventions import Edit
 from harness.model.activations import Row
@@ -45,8 +45,8 @@ class TorchEngine:
 
     Args:
         model: the subject model.
-        batch_size: rows decoded together; None takes :func:`harness.engine.sizing.usual_rows`. Halved where memory runs out, for all that follows
-            (texts that have ended are not made again).
+        batch_size: rows decoded together, of long texts fewer (:func:`harness.engine.sizing.rows_of`); None takes
+            :func:`harness.engine.sizing.usual_rows`. Halved where memory runs out, for all that follows (texts that have ended are not made again).
         use_cache: False recomputes the whole sequence at every step (for tests: the same tokens, slowly).
 
     Raises:
@@ -66,7 +66,7 @@ class TorchEngine:
 
     @property
     def batch_size(self) -> int:
-        """Rows decoded together. On a GPU they are found when first asked for, before which nothing is known of its memory."""
+        """Rows decoded together. Found when first asked for: before, nothing is known of a device's memory."""
         if self._batch_size is None:
             self._batch_size = usual_rows(self.model)
         return self._batch_size
@@ -145,14 +145,15 @@ class TorchEngine:
         return plan if self._use_cache else replace(plan, cache=False)
 
     def _run(self, requests: Chunk, decoding: Decoding, plan: DecodingPlan) -> Iterator[Generated]:
-        budget = Budget(self.batch_size)
-        try:
-            for group in _by_adapter(requests).values():
+        for group in _by_adapter(requests).values():
+            rows = rows_of(_columns(group, decoding), self.batch_size)
+            budget = Budget(rows)
+            try:
                 yield from self._flow(group, decoding, plan, budget).texts()
-        finally:
-            if budget.size < self.batch_size:
-                logger.warning("memory ran out: %d rows are decoded together from now on, not %d", budget.size, self.batch_size)
-                self.batch_size = budget.size
+            finally:
+                if budget.size < rows:
+                    logger.warning("memory ran out: %d rows are decoded together from now on, not %d", budget.size, rows)
+                    self.batch_size = budget.size
 
     def _flow(self, group: Chunk, decoding: Decoding, plan: DecodingPlan, budget: Budget, told: Told | None = None) -> Flow:
         """Return how requests of one adapter are decoded."""
@@ -163,15 +164,20 @@ class TorchEngine:
             return Batch(self.model, requests, decoding, plan, adapter, self._reading, told, common)
 
         joins = plan.cache and can_join(self.model)
-        columns = max(len(request.prompt_ids) for request in group) + decoding.max_new_tokens
         sharing = self._sharing(group, plan, adapter)
-        return Flow(group, begin, plan, sharing, joins, joins and can_settle(self.model), budget, self.model.device, columns)
+        settles = joins and can_settle(self.model)
+        return Flow(group, begin, plan, sharing, joins, settles, budget, self.model.device, _columns(group, decoding))
 
     def _sharing(self, group: Chunk, plan: DecodingPlan, adapter: Adapter | None) -> Sharing:
         after = last_common_layer(self.model, [site for request in group for edit in request.edits for site in edit.sites])
         possible = self._reading.shares and plan == DecodingPlan()
         able = partial(can_share, self.model, after)
         return Sharing(self.model, after if possible else -1, able, adapter, TokenBudget.usual(self.model.device).size)
+
+
+def _columns(group: Chunk, decoding: Decoding) -> int:
+    """Return the tokens of the longest text there may be, prompt and answer."""
+    return max(len(request.prompt_ids) for request in group) + decoding.max_new_tokens
 
 
 def _parts(group: Sequence[GenerationRequest]) -> Iterator[list[GenerationRequest]]:

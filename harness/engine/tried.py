@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.engine.rows import DecodingPlan, Rows
 from harness.engine.shared import Tree, read_tree, reads_trees
 from harness.model.attention import fast_decoding
+from harness.model.cache import cache_names
 from harness.model.loading import SubjectModel
 
 _TEXT = "When the rain stopped, we went down to the river: 3 boats lay there, and nobody knew whose they were. “Take one”, said my brother."
@@ -42,6 +43,23 @@ def relative(logits: Tensor, expected: Tensor) -> float:
     """Return how far logits are from those expected, as a share of their spread over the vocabulary."""
     logits, expected = logits.float(), expected.float()
     return float((logits - expected).norm() / (expected - expected.mean()).norm().clamp(min=torch.finfo(torch.float32).tiny))
+
+
+def held_bytes(model: SubjectModel) -> float:
+    """Return the bytes of keys and values that a model hands on for each token; infinite where it hands on something else."""
+    ids = torch.full((1, 8), model.pad_id, device=model.device)
+    try:
+        with torch.no_grad():
+            output = model.hf(input_ids=ids, use_cache=True)
+    except Exception:  # whatever an architecture cannot do
+        return float("inf")
+    names = cache_names(model.hf, output)
+    layers = getattr(names.value(output), "layers", None) if names else None
+    parts = [getattr(layer, name, None) for layer in layers or () for name in ("keys", "values")]
+    held = [part for part in parts if isinstance(part, Tensor)]
+    if not held or len(held) < len(parts):
+        return float("inf")
+    return sum(part.numel() * part.element_size() for part in held) / ids.numel()
 
 
 def shares(model: SubjectModel, after: int) -> bool:

@@ -1,4 +1,4 @@
-"""How many rows are decoded together: a fixed number on a CPU, on a GPU what its memory takes (memory is made up here)."""
+"""How many rows are decoded together: on a CPU 256 or 128, on a GPU what its memory takes (memory is made up here)."""
 
 from __future__ import annotations
 
@@ -7,23 +7,59 @@ from unittest import mock
 
 import pytest
 import torch
+from helpers.models import VOCABULARY, byte_tokenizer, hf_of
 
 from harness.engine.base import Batching
-from harness.engine.sizing import CHUNK, USUAL, row_bytes, usual_rows
+from harness.engine.plan import token_bytes
+from harness.engine.sizing import CHUNK, MANY, USUAL, row_bytes, rows_of, usual_rows
 from harness.engine.torch_loop import TorchEngine
 from harness.errors import EngineError
 from harness.model.loading import SubjectModel
 
 
-def test_a_cpu_has_its_fixed_number(tiny_model: SubjectModel) -> None:
+def memory(available: float) -> Any:
+    return mock.patch("harness.engine.sizing.psutil.virtual_memory", return_value=mock.Mock(available=available))
+
+
+def test_a_cpu_has_many_rows_where_their_cache_is_a_small_part_of_its_memory(tiny_model: SubjectModel) -> None:
+    config = tiny_model.hf.config
+    token = tiny_model.n_layers * 2 * config.num_key_value_heads * config.head_dim * 4
+    assert token_bytes(tiny_model) == token
+    row = 512 * token
+    with memory(4 * MANY * row):
+        assert usual_rows(tiny_model) == TorchEngine(tiny_model).batch_size == MANY
+    with memory(4 * MANY * row - 1):
+        assert usual_rows(tiny_model) == USUAL
+
+
+def test_a_model_without_keys_and_values_has_the_usual_number() -> None:
+    hf = hf_of("MambaConfig", vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, pad_token_id=0)
+    model = SubjectModel(hf, byte_tokenizer(), name="mamba")
+    assert token_bytes(model) == float("inf")
+    with memory(1e15):
+        assert usual_rows(model) == USUAL
+
+
+def test_a_number_of_rows_is_found_once_or_told(tiny_model: SubjectModel) -> None:
     engine = TorchEngine(tiny_model)
     assert isinstance(engine, Batching)
-    assert engine.batch_size == USUAL == usual_rows(tiny_model)
+    with memory(1e15):
+        assert engine.batch_size == MANY
+    with memory(0):
+        assert engine.batch_size == MANY
     engine.batch_size = 7
     assert engine.batch_size == 7
     with pytest.raises(EngineError) as error:
         engine.batch_size = 0
     assert error.value.allowed == "at least 1"
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "expected"),
+    [(512, 256, 256), (513, 256, 255), (700, 256, 187), (1024, 256, 128), (5000, 256, 128), (2048, 512, 128), (5000, 128, 128), (5000, 3, 3)],
+)
+def test_of_long_texts_there_are_fewer_but_not_fewer_than_usual(columns: int, rows: int, expected: int) -> None:
+    assert rows_of(columns, rows) == expected
 
 
 def test_a_row_takes_its_share_of_a_passs_peak(tiny_model: SubjectModel) -> None:
