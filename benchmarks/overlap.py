@@ -1,14 +1,15 @@
 """An evaluation whose judge waits on a network: rating while texts are generated, against the longer of generating alone and judging alone.
 
-    python benchmarks/overlap.py [--task demo] [--labeler calibf1] [--steerer sae-clamp diff-mean caa] [--limit N] [--latency 0.2] [--concurrency 8]
+    python benchmarks/overlap.py [--task demo] [--labeler calibf1] [--steerer sae-clamp diff-mean caa] [--limit N] [--latency 0.2] [--concurrency 64]
         [--rounds 3]
 
 The judge is harness' own for OpenAI's API, before a server on loopback (that of ``judging.py``, in a process of its own) that answers after the
 latency. In each round a run is made with overlap, and one without, whose two stages are what stands beside; the times are those that runs note
-(``harness profile``). The aim is at most 1.1. Worst is where the two take equally long: ``--concurrency`` sets how long judging takes. Texts that are
-decoded together and have the length that decoding allows end together, so nothing is left beside which the last batch could be rated: a job of ten
-batches (of 128 rows on a CPU) takes a tenth more than the longer of the two, a job of one batch as long as both. On a machine without an accelerator
-the judge's own processor time (1.5 ms a reply) is taken from generation.
+(``harness profile``). The aim is at most 1.1. Worst is where the two take equally long: ``--concurrency`` sets how long judging takes (with 8
+requests at once about as long as generation on two cores). Texts that are decoded together and have the length that decoding allows end together,
+so nothing is left beside which the last batch could be rated: a job of so many batches (of 256 rows on a CPU) takes by one part of so many longer
+than judging alone, a job of one batch as long as both. On a machine without an accelerator the judge's own processor time (1.5 ms a reply) is taken
+from generation.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--steerer", nargs="+", default=["sae-clamp", "diff-mean", "caa"])
     parser.add_argument("--limit", type=int, help="concepts; all of the task's without it")
     parser.add_argument("--latency", type=float, default=0.2, help="seconds of a reply")
-    parser.add_argument("--concurrency", type=int, default=8, help="requests at once")
+    parser.add_argument("--concurrency", type=int, default=64, help="requests at once; harness' own default is 64, too")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     os.environ["BENCHMARK_KEY"] = "none"

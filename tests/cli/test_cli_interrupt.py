@@ -87,6 +87,14 @@ def harness_trial_done(trial):
 EVAL = ("eval", "--labeler", "bomb", "--steerer", "bomb")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_rows() -> Iterator[None]:
+    """128 texts of a batch on every machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.engine.sizing.MANY", 128)
+        yield
+
+
 @pytest.fixture(scope="module")
 def bomb(install_in: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install_in(tmp_path_factory.mktemp("bomb"), BOMB, "bomb", "bomb-dist")

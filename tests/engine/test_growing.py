@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
-from harness.engine.growing import enlarge, join, landing, layer_class, leave, trim
+from harness.engine.growing import enlarge, join, landing, leave, trim
+from harness.engine.growing_layers import layer_class
 from harness.engine.rows import compact
 from harness.model.attention import _attend, show_in
 
