@@ -32,7 +32,8 @@ USUAL, MANY = 128, 256
 _COLUMNS = 512
 """Tokens of a row, prompt and answer, that memory must suffice for; of longer ones there are fewer rows, and a chunk that does not fit is halved."""
 _SHARE, _SMALL = 0.8, 0.25
-"""Of a GPU's free memory (the rest is for what is cut to other sizes, and for the prompts of newcomers), and of a CPU's, which others use, too."""
+"""Of a GPU's free memory (the rest is for what is cut to other sizes, and for the prompts of newcomers), and of all memory of a machine, whose other
+work does not change the number: in half precision texts may round otherwise with another."""
 _ROWS, _TOKENS = 4, 128
 """What is measured."""
 _COPIES = 4
@@ -47,7 +48,7 @@ def usual_rows(model: SubjectModel) -> int:
     """
     if model.device.type == "cpu":
         columns = min(_COLUMNS, model.max_tokens or _COLUMNS)
-        return MANY if MANY * columns * token_bytes(model) <= _SMALL * psutil.virtual_memory().available else USUAL
+        return MANY if MANY * columns * token_bytes(model) <= _SMALL * psutil.virtual_memory().total else USUAL
     if model.device.type != "cuda":
         return USUAL
     fit = _SHARE * free_bytes(model.device) / row_bytes(model)

@@ -87,14 +87,6 @@ def harness_trial_done(trial):
 EVAL = ("eval", "--labeler", "bomb", "--steerer", "bomb")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_rows() -> Iterator[None]:
-    """128 texts of a batch on every machine."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.engine.sizing.MANY", 128)
-        yield
-
-
 @pytest.fixture(scope="module")
 def bomb(install_in: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install_in(tmp_path_factory.mktemp("bomb"), BOMB, "bomb", "bomb-dist")
@@ -102,10 +94,10 @@ def bomb(install_in: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def task(variant_in: Callable[[Path], Callable[..., Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 texts: more than one batch of the engine, so that some are stored when a later batch is interrupted."""
-    changed = variant_in(tmp_path_factory.mktemp("task"))(("per_concept = 4", "per_concept = 10"))
+    """320 texts: more than one batch of the engine, so that some are stored when a later batch is interrupted."""
+    changed = variant_in(tmp_path_factory.mktemp("task"))(("per_concept = 4", "per_concept = 16"))
     with (changed / "instructions.jsonl").open("a", encoding="utf-8") as file:
-        more = ("Lily ran", "Tim had", "The sun", "Mom")
+        more = ("Lily ran", "Tim had", "The sun", "Mom", "A cat", "It was", "Dad", "Ben saw", "Two", "Her")
         file.writelines(json.dumps({"id": text, "text": text}) + "\n" for text in more)
     return changed
 
@@ -133,12 +125,12 @@ def test_a_killed_run_goes_on_to_the_undisturbed_result(
 ) -> None:
     """Killed in the generation, and in the rating; each in a process of its own."""
     entry, expected = undisturbed
-    for name, moment, texts, ratings in (("apply", 15, 128, 0), ("rated", 40, 200, 40)):
+    for name, moment, texts, ratings in (("apply", 15, 256, 0), ("rated", 40, 320, 40)):
         out = tmp_path / name
         bombed = {"BOMB": f"{name}:{moment}:{int(signal.SIGKILL)}"}
         assert killed(lambda: harness(*EVAL, "--task", task, "--out", out, sites=(bomb,), env=bombed))  # noqa: B023
         with RunStore.open(run_of(out), read_only=True) as store:
-            assert store.counts() == {"trials": 200, "generations": texts}
+            assert store.counts() == {"trials": 320, "generations": texts}
             assert sum(store.rating_counts(judge.key)["rated"] for judge in store.judges()) == ratings
             assert store.status == "interrupted"
         assert not (out / "leaderboard").exists()
@@ -146,7 +138,7 @@ def test_a_killed_run_goes_on_to_the_undisturbed_result(
         assert measured(again) == measured(entry)
         assert rows(out) == expected
         with RunStore.open(run_of(out), read_only=True) as store:
-            assert sum(note.value["texts"] for note in store.notes("generated")) == (200 - texts or 200)
+            assert sum(note.value["texts"] for note in store.notes("generated")) == (320 - texts or 320)
 
 
 @pytest.mark.parametrize("moment", ["label:1", "prepare:1", "apply:3", "rated:7"])

@@ -17,8 +17,8 @@ from harness.errors import EngineError
 from harness.model.loading import SubjectModel
 
 
-def memory(available: float) -> Any:
-    return mock.patch("harness.engine.sizing.psutil.virtual_memory", return_value=mock.Mock(available=available))
+def memory(total: float) -> Any:
+    return mock.patch("harness.engine.sizing.psutil.virtual_memory", return_value=mock.Mock(total=total))
 
 
 def test_a_cpu_has_many_rows_where_their_cache_is_a_small_part_of_its_memory(tiny_model: SubjectModel) -> None:
