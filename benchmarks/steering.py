@@ -247,7 +247,7 @@ def edit(bench: Bench) -> None:
 
 
 def in_turn(first: Callable[[], Tensor], second: Callable[[], Tensor], device: torch.device, repeats: int) -> tuple[float, float]:
-    """Seconds of a call of each, the medians over repeats of ten calls, in turn. The first of ten finds the caches full of the other side's numbers."""
+    """Seconds of a call of each, the medians over repeats of ten calls, in turn; the first of ten finds the other side's numbers in the caches."""
 
     def taken(call: Callable[[], Tensor]) -> list[float]:
         return [seconds(call, device) for _ in range(10)]
