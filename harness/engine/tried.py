@@ -49,7 +49,7 @@ def held_bytes(model: SubjectModel) -> float:
     """Return the bytes of keys and values that a model hands on for each token; infinite where it hands on something else."""
     ids = torch.full((1, 8), model.pad_id, device=model.device)
     try:
-        with torch.no_grad():
+        with fast_decoding(model.hf), torch.no_grad():
             output = model.hf(input_ids=ids, use_cache=True)
     except Exception:  # whatever an architecture cannot do
         return float("inf")

@@ -21,6 +21,7 @@ from helpers.noisy import NOISY, beside_its_errors
 from helpers.runs import run_of
 from helpers.users import as_nobody
 
+from harness.engine.sizing import MANY
 from harness.store import RunStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,14 +93,18 @@ def bomb(install_in: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
     return install_in(tmp_path_factory.mktemp("bomb"), BOMB, "bomb", "bomb-dist")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_rows() -> Iterator[None]:
+    """Batches of 64 texts in this process: of 80 some are stored when others are interrupted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.engine.sizing.MANY", 64)
+        yield
+
+
 @pytest.fixture(scope="module")
-def task(variant_in: Callable[[Path], Callable[..., Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """320 texts: more than one batch of the engine, so that some are stored when a later batch is interrupted."""
-    changed = variant_in(tmp_path_factory.mktemp("task"))(("per_concept = 4", "per_concept = 16"))
-    with (changed / "instructions.jsonl").open("a", encoding="utf-8") as file:
-        more = ("Lily ran", "Tim had", "The sun", "Mom", "A cat", "It was", "Dad", "Ben saw", "Two", "Her")
-        file.writelines(json.dumps({"id": text, "text": text}) + "\n" for text in more)
-    return changed
+def task(tiny_task: Path) -> Path:
+    """80 texts."""
+    return tiny_task
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +130,12 @@ def test_a_killed_run_goes_on_to_the_undisturbed_result(
 ) -> None:
     """Killed in the generation, and in the rating; each in a process of its own."""
     entry, expected = undisturbed
-    for name, moment, texts, ratings in (("apply", 15, 256, 0), ("rated", 40, 320, 40)):
+    for name, moment, texts, ratings in (("apply", 15, 64, 0), ("rated", 40, 80, 40)):
         out = tmp_path / name
         bombed = {"BOMB": f"{name}:{moment}:{int(signal.SIGKILL)}"}
         assert killed(lambda: harness(*EVAL, "--task", task, "--out", out, sites=(bomb,), env=bombed))  # noqa: B023
         with RunStore.open(run_of(out), read_only=True) as store:
-            assert store.counts() == {"trials": 320, "generations": texts}
+            assert store.counts() == {"trials": 80, "generations": texts}
             assert sum(store.rating_counts(judge.key)["rated"] for judge in store.judges()) == ratings
             assert store.status == "interrupted"
         assert not (out / "leaderboard").exists()
@@ -138,7 +143,7 @@ def test_a_killed_run_goes_on_to_the_undisturbed_result(
         assert measured(again) == measured(entry)
         assert rows(out) == expected
         with RunStore.open(run_of(out), read_only=True) as store:
-            assert sum(note.value["texts"] for note in store.notes("generated")) == (320 - texts or 320)
+            assert sum(note.value["texts"] for note in store.notes("generated")) == (80 - texts or 80)
 
 
 @pytest.mark.parametrize("moment", ["label:1", "prepare:1", "apply:3", "rated:7"])
@@ -158,8 +163,8 @@ def test_ctrl_c_is_one_line_and_exit_code_130(
 
 
 def test_a_process_of_its_own_is_as_quiet_and_as_pure(
-    bomb: Path, sample_site: Path, task: Path, cache_folder: Path, tmp_path: Path, undisturbed: tuple[Any, list[Any]],
-    measured: Callable[..., Any], install: Callable[..., Path],
+    harness: Callable[..., Any], bomb: Path, sample_site: Path, task: Path, cache_folder: Path, tmp_path: Path,
+    measured: Callable[..., Any], install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """What libraries print when they are first imported would show here: standard output is JSON alone, and on standard error are errors."""
     noisy = install(NOISY, "noisy", "noisy-dist")
@@ -168,7 +173,9 @@ def test_a_process_of_its_own_is_as_quiet_and_as_pure(
     done = subprocess.run([*command, "--json", "--quiet"], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert beside_its_errors(done.stderr) == []
-    assert measured(json.loads(done.stdout)) == measured(undisturbed[0])
+    monkeypatch.setattr("harness.engine.sizing.MANY", MANY)  # as many rows as it has
+    here = harness(*EVAL, "--task", task, "--out", tmp_path / "here", "--json", sites=(bomb,)).json
+    assert measured(json.loads(done.stdout)) == measured(here)
 
 
 # ------------------------------------------------------------------------------------------------------------------------------- disk
