@@ -8,7 +8,7 @@ latency. In each round a run is made with overlap, and one without, whose two st
 (``harness profile``). The aim is at most 1.1. Worst is where the two take equally long: ``--concurrency`` sets how long judging takes (with 8
 requests at once about as long as generation on two cores). Texts that are decoded together and have the length that decoding allows end together,
 so nothing is left beside which the last batch could be rated: a job of so many batches (of 256 rows on a CPU) takes by one part of so many longer
-than judging alone, a job of one batch as long as both. On a machine without an accelerator the judge's own processor time (1.5 ms a reply) is taken
+than judging alone, a job of one batch as long as both. On a machine without an accelerator the judge's own processor time (3 ms a reply) is taken
 from generation.
 """
 
