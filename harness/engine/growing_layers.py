@@ -36,7 +36,7 @@ class _Growing:
         self._show()
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append the new tokens, and return all keys and values."""
+        """Append the new tokens, and return all keys and values. The signature is that of ``DynamicLayer``."""
         if not self.is_initialized:
             self.begin(key_states, value_states)
             return key_states, value_states
@@ -130,7 +130,7 @@ class _Landing:
         self._into = into
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Hand over the prompts' keys and values, and return them.
+        """Hand over the prompts' keys and values, and return them. The signature is that of ``DynamicLayer``.
 
         Raises:
             ValueError: they come in several parts.

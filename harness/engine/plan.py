@@ -81,7 +81,10 @@ def token_bytes(model: SubjectModel) -> float:
 
 
 def can_share(model: SubjectModel, after: int) -> bool:
-    """Return whether the layers up to ``after`` may read once what prompts have in common (:mod:`harness.engine.shared`). Tried once a layer."""
+    """Return whether the layers up to ``after`` may read once what prompts have in common (:mod:`harness.engine.shared`).
+
+    It is tried once per layer.
+    """
     hooks, known = _hooks(model.hf), _shares.setdefault(model.hf, {})
     found = [able for (found_with, layer), able in known.items() if layer == after and found_with <= hooks]
     if found:

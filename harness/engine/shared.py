@@ -31,6 +31,7 @@ _MOST = 0.75
 _REACHES = ("sliding_window", "attention_chunk_size")
 """How a configuration says that attention reaches so many tokens back. In a tree these are not the tokens before."""
 
+
 class Tree:
     """The beginnings of some prompts, each once, from their first tokens on.
 
@@ -98,6 +99,7 @@ class Common:
         layers, paths = list(rows.model.layers)[: len(self.kept)], self._paths(rows)
         stream = self.hidden[0][paths.to(self.hidden.device)]
 
+        # Called by the model in place of a layer's forward, with whatever its architecture hands to its layers.
         def passed(*arguments: Any, **named: Any) -> Any:
             return with_hidden(self.form, arguments[0] if arguments else named["hidden_states"])
 
@@ -125,7 +127,7 @@ class Sharing:
 
     Args:
         model: the subject model.
-        after: the last layer in which what begins alike is the same, see :func:`last_common_layer`; -1 where none is.
+        after: the last layer in which what begins alike is the same, see :func:`last_common_layer`; -1 where there is no such layer.
         able: whether the model can be read so; asked only where it is of use, since to find it takes some passes.
         adapter: that all requests wear, or None.
         tokens: nodes of a tree at most.
@@ -161,7 +163,7 @@ class Sharing:
 
 
 def last_common_layer(model: SubjectModel, sites: Sequence[Site]) -> int:
-    """Return the last layer whose output, before any edit, is the same in all rows of one prompt; -1 where none is."""
+    """Return the last layer whose output, before any edit, is the same in all rows of one prompt; -1 where there is no such layer."""
     ends = (site.layer if site.stream == "residual" else site.layer - 1 for site in sites)
     return min(ends, default=model.n_layers - 1)
 
@@ -182,7 +184,7 @@ def read_tree(model: SubjectModel, tree: Tree, after: int) -> Common:
     layer, cache = model.layers[after], DynamicCache()
     original = layer.forward
 
-    def ended(*arguments: Any, **named: Any) -> Any:
+    def ended(*arguments: Any, **named: Any) -> Any:  # in place of the layer's forward, with whatever the architecture hands to it
         raise _Read(original(*arguments, **named))
 
     seen = torch.from_numpy(tree.seen()).to(model.device)

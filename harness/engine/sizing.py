@@ -32,8 +32,8 @@ USUAL, MANY = 128, 256
 _COLUMNS = 512
 """Tokens of a row, prompt and answer, that memory must suffice for; of longer ones there are fewer rows, and a chunk that does not fit is halved."""
 _SHARE, _SMALL = 0.8, 0.25
-"""Of a GPU's free memory (the rest is for what is cut to other sizes, and for the prompts of newcomers), and of all memory of a machine, whose other
-work does not change the number: in half precision texts may round otherwise with another."""
+"""How much memory the rows may take: of a GPU's free memory (the rest is for what is cut to other sizes, and for the prompts of newcomers), and of
+all the memory of a machine without one. Of all, since the number of rows may change a text in half precision: what else runs there must not."""
 _ROWS, _TOKENS = 4, 128
 """What is measured."""
 _COPIES = 4
